@@ -1,0 +1,46 @@
+# make demo | test | check | bench : each does all the set-up it needs, on a machine with Python and make.
+PYTHON ?= python3
+BIN := .venv/bin
+VISION := .venv-vision/bin
+INSTALL := install --quiet --disable-pip-version-check --constraint constraints.txt
+export PIP_ROOT_USER_ACTION := ignore
+
+.PHONY: demo test check bench test-vision clean
+.DELETE_ON_ERROR:
+
+demo: .venv/core
+	$(BIN)/limbeck demo --out runs/demo
+
+test: .venv/dev
+	$(BIN)/pytest -n 2 -q
+
+check: .venv/dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+
+bench: .venv/dev
+	$(BIN)/python benchmarks/step_overhead.py
+
+test-vision: .venv-vision/ready
+	$(VISION)/pytest -q -m vision tests/vision
+
+.venv/core: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "limbeck needs Python 3.11 or newer")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip $(INSTALL) --editable .
+	touch $@
+
+.venv/dev: .venv/core
+	$(BIN)/pip $(INSTALL) --editable '.[dev,text,track]'
+	touch $@
+
+# torchvision has no CPU build on PyPI: without its dependencies it imports, and it stays apart.
+.venv-vision/ready: pyproject.toml constraints.txt
+	test -x $(VISION)/python || $(PYTHON) -m venv .venv-vision
+	$(VISION)/pip $(INSTALL) --editable '.[dev]'
+	$(VISION)/pip $(INSTALL) --no-deps torchvision timm
+	touch $@
+
+clean:
+	rm -rf .venv .venv-vision runs/demo build dist .pytest_cache .ruff_cache

@@ -1,0 +1,59 @@
+"""limbeck measures, performs, weighs and plans knowledge distillation.
+
+Names are imported when they are first used, so that ``import limbeck`` is cheap and one loss can be
+used in an environment that somebody else froze.
+"""
+
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
+
+
+if TYPE_CHECKING:
+    from limbeck import losses as losses
+    from limbeck.data import Data as Data
+    from limbeck.estimates import Estimate as Estimate
+    from limbeck.losses import (
+        cross_entropy as cross_entropy,
+        itrd_loss as itrd_loss,
+        kd_loss as kd_loss,
+        match_loss as match_loss,
+    )
+    from limbeck.record import RunRecord as RunRecord
+    from limbeck.training.distil import Result as Result, distill as distill
+    from limbeck.training.saving import load as load
+    from limbeck.types import Batch as Batch, Outputs as Outputs
+
+_HOME = {
+    "losses": "limbeck.losses",
+    "Data": "limbeck.data",
+    "Estimate": "limbeck.estimates",
+    "cross_entropy": "limbeck.losses",
+    "itrd_loss": "limbeck.losses",
+    "kd_loss": "limbeck.losses",
+    "match_loss": "limbeck.losses",
+    "RunRecord": "limbeck.record",
+    "Result": "limbeck.training.distil",
+    "distill": "limbeck.training.distil",
+    "load": "limbeck.training.saving",
+    "Batch": "limbeck.types",
+    "Outputs": "limbeck.types",
+}
+
+try:
+    __version__ = version("limbeck")
+except PackageNotFoundError:  # a source tree on the path, not installed
+    __version__ = "0+source"
+
+__all__ = ["__version__", *_HOME]  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module 'limbeck' has no attribute {name!r}")
+    module = import_module(_HOME[name])
+    return module if _HOME[name].endswith(f".{name}") else getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,201 @@
+"""Features by layer name: run any module and keep what named layers said."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from limbeck.checks import LayerError, ModelError, nearest
+from limbeck.types import Outputs
+
+
+PENULTIMATE = "penultimate"
+Inputs = Tensor | dict[str, Tensor]
+
+
+class Capture:
+    """Run a module and collect the outputs of the layers asked for.
+
+    A layer is a dotted name as ``get_submodule`` takes it, or ``penultimate``: the input of the
+    last linear layer whose output is the logits. Make the Capture before ``torch.compile`` or any
+    wrapper: hooks sit on the module itself. Close it, or use it as a context manager, to remove
+    the hooks.
+
+    Args:
+        module: Any module; called with the inputs, or with ``**inputs`` where they are a dict.
+        layers: Names of layers.
+        example: Inputs of a batch; needed only where ``penultimate`` is among the layers, to find
+            it by one forward pass in eval mode.
+        name: What messages call the module.
+
+    Raises:
+        LayerError: If a layer does not exist (near names are listed), did not run, or gave
+            something that is not a tensor.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        layers: Sequence[str] = (),
+        *,
+        example: Inputs | None = None,
+        name: str = "model",
+    ) -> None:
+        self.module, self.name = module, name
+        self.layers = tuple(dict.fromkeys(layers))
+        self._seen: dict[str, Tensor] = {}
+        self._handles: list[RemovableHandle] = []
+        self._checked = False
+        for layer in self.layers:
+            self._watch(layer, example)
+
+    def __enter__(self) -> Capture:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Remove every hook."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+    def __call__(self, inputs: Inputs, *, through: Any = None) -> Outputs:
+        """Run the module, or ``through`` (a compiled or wrapped form of it), and return both parts.
+
+        Floating inputs are converted to the module's own floating type.
+        """
+        self._seen.clear()
+        logits = logits_of(call(through or self.module, as_dtype_of(self.module, inputs)), self.name)
+        if not self._checked:
+            self._check_all_ran()
+        return Outputs(logits=logits, features=dict(self._seen))
+
+    def _watch(self, layer: str, example: Inputs | None) -> None:
+        if layer == PENULTIMATE:
+            head = self.module.get_submodule(find_head(self.module, example, self.name))
+            self._handles.append(
+                head.register_forward_pre_hook(lambda _, inputs: self._keep(layer, inputs[0]))
+            )
+            return
+        try:
+            module = self.module.get_submodule(layer)
+        except AttributeError:
+            known = [path for path, _ in self.module.named_modules() if path]
+            children = ", ".join(name for name, _ in self.module.named_children()) or "none"
+            raise LayerError(
+                f"{self.name}: expected the name of a layer of {type(self.module).__name__}; got "
+                f"{layer!r}, whose path does not exist. Its children are {children}."
+                f"{nearest(layer, known)}"
+            ) from None
+        self._handles.append(
+            module.register_forward_hook(lambda _, __, output: self._keep(layer, output))
+        )
+
+    def _keep(self, layer: str, output: Any) -> None:
+        if isinstance(output, (tuple, list)) and output:
+            output = output[0]
+        if not isinstance(output, Tensor):
+            raise LayerError(
+                f"{self.name}: expected layer {layer!r} to give a tensor; got "
+                f"{type(output).__name__}. Name a layer inside of it."
+            )
+        self._seen[layer] = output
+
+    def _check_all_ran(self) -> None:
+        silent = [layer for layer in self.layers if layer not in self._seen]
+        if silent:
+            raise LayerError(
+                f"{self.name}: expected layers {', '.join(silent)} to run in the forward pass; they "
+                "did not. Name layers that forward() calls."
+            )
+        self._checked = True
+
+
+def call(module: Any, inputs: Inputs) -> Any:
+    """Call a module with its inputs, unpacked where they are a dict."""
+    return module(**inputs) if isinstance(inputs, dict) else module(inputs)
+
+
+def logits_of(output: Any, name: str = "model") -> Tensor:
+    """Return the logits in whatever a model returned: a tensor, a tuple, a dict or an object.
+
+    Raises:
+        ModelError: If there is no tensor that could be the logits.
+    """
+    if isinstance(output, Tensor):
+        return output
+    if getattr(output, "logits", None) is not None:
+        return output.logits
+    if isinstance(output, dict) and isinstance(output.get("logits"), Tensor):
+        return output["logits"]
+    if isinstance(output, (tuple, list)) and output and isinstance(output[0], Tensor):
+        return output[0]
+    raise ModelError(
+        f"{name}: expected forward() to return a tensor of logits, a tuple that starts with it, or "
+        f"an object with `logits`; got {type(output).__name__}. Wrap the model."
+    )
+
+
+def find_head(module: nn.Module, example: Inputs | None, name: str = "model") -> str:
+    """Return the dotted name of the linear layer whose output is the logits.
+
+    Raises:
+        LayerError: If there is none, or no example inputs were given.
+    """
+    if example is None:
+        raise LayerError(f"{name}: expected example inputs, to find the penultimate layer with.")
+    seen: dict[str, Tensor] = {}
+    linear = {path: part for path, part in module.named_modules() if isinstance(part, nn.Linear)}
+    handles = [
+        part.register_forward_hook(lambda _, __, output, path=path: seen.__setitem__(path, output))
+        for path, part in linear.items()
+    ]
+    try:
+        logits = evaluated(module, example, name)
+    finally:
+        for handle in handles:
+            handle.remove()
+    heads = [path for path, output in seen.items() if _same_memory(output, logits)]
+    if not heads:
+        raise LayerError(
+            f"{name}: expected a linear layer whose output is the model's output, to find the "
+            f"penultimate layer; {type(module).__name__} has none among {', '.join(linear) or 'none'}"
+            ". Name the layer, as in layers={'student': 'encoder.pool', 'teacher': ...}."
+        )
+    return heads[-1]
+
+
+def evaluated(module: nn.Module, inputs: Inputs, name: str = "model") -> Tensor:
+    """Return the logits of one forward pass in eval mode, without gradient; modes are restored."""
+    modes = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        with torch.no_grad():
+            return logits_of(call(module, as_dtype_of(module, inputs)), name)
+    finally:
+        for part, mode in modes.items():
+            part.training = mode
+
+
+def as_dtype_of(module: nn.Module, inputs: Inputs) -> Inputs:
+    """Convert floating inputs to the module's first floating parameter's type."""
+    dtype = next((p.dtype for p in module.parameters() if p.is_floating_point()), None)
+    if dtype is None:
+        return inputs
+    if isinstance(inputs, dict):
+        return {key: cast(Tensor, as_dtype_of(module, value)) for key, value in inputs.items()}
+    return inputs.to(dtype) if inputs.is_floating_point() else inputs
+
+
+def _same_memory(output: Any, logits: Tensor) -> bool:
+    return (
+        isinstance(output, Tensor)
+        and output.numel() == logits.numel()
+        and output.untyped_storage().data_ptr() == logits.untyped_storage().data_ptr()
+    )

@@ -1,0 +1,68 @@
+"""One batch spread over several processes: sums, shares and gathered rows.
+
+Every function is the identity in a single process. Gradients are meant for an engine that averages
+them over ranks (DistributedDataParallel), so that the average is the gradient of the whole batch.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def world_size() -> int:
+    """Return the number of processes that share a batch; 1 outside of torch.distributed."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def share_of_batch(local_mean: Tensor, count: Tensor | int) -> Tensor:
+    """Turn a mean over this rank's rows into its share of the mean over all ranks' rows.
+
+    Args:
+        local_mean: Scalar mean over ``count`` rows here; 0 where ``count`` is 0.
+        count: Rows, or sum of row weights, that the mean runs over on this rank.
+
+    Returns:
+        ``local_mean * count * ranks / total``: averaged over the ranks it is the global mean, and
+        so is its gradient.
+    """
+    if world_size() == 1:
+        return local_mean
+    counts = torch.as_tensor(count, dtype=local_mean.dtype, device=local_mean.device).detach()
+    total = counts.clone()
+    dist.all_reduce(total)
+    return local_mean * counts * world_size() / total.clamp_min(torch.finfo(total.dtype).tiny)
+
+
+class _SumOverRanks(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, tensor: Tensor) -> Tensor:
+        total = tensor.detach().clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        total = gradient.clone()
+        dist.all_reduce(total)
+        return total
+
+
+def sum_over_ranks(tensor: Tensor) -> Tensor:
+    """Add a tensor over all ranks, with gradient: the backward pass adds the gradients too."""
+    return tensor if world_size() == 1 else _SumOverRanks.apply(tensor)
+
+
+def gather_rows(rows: Tensor) -> Tensor:
+    """Stack every rank's rows, in rank order, without gradient; ranks may hold unequal numbers."""
+    if world_size() == 1:
+        return rows.detach()
+    sizes = [torch.zeros(1, dtype=torch.int64, device=rows.device) for _ in range(world_size())]
+    dist.all_gather(sizes, torch.tensor([rows.shape[0]], device=rows.device))
+    counts = [int(size) for size in sizes]
+    padded = rows.new_zeros((max(counts), *rows.shape[1:]))
+    padded[: rows.shape[0]] = rows.detach()
+    gathered = [torch.empty_like(padded) for _ in counts]
+    dist.all_gather(gathered, padded)
+    return torch.cat([part[:count] for part, count in zip(gathered, counts, strict=True)])
