@@ -1,0 +1,107 @@
+"""Models by name: the zoo, any callable, timm, and folders of transformers models."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from limbeck.checks import ModelError, nearest
+from limbeck.randomness import derive_seed
+
+
+_ZOO = "limbeck.zoo.networks"
+
+
+def build(name: str, *, seed: int = 0, **kwargs: Any) -> nn.Module:
+    """Build a model by name, with initial weights that depend on ``seed`` alone.
+
+    Args:
+        name: ``zoo:resnet20``, ``package.module:callable``, ``timm:name`` or ``hf:folder`` (a
+            transformers sequence classifier, read from disk only).
+        seed: Seed of the initial weights.
+        kwargs: Passed to whatever builds it.
+
+    Returns:
+        A module whose ``limbeck_source`` says how to build it again.
+
+    Raises:
+        ModelError: If the name cannot be resolved, the package is not installed, the arguments do
+            not fit, or the result is not a module.
+    """
+    make, source = _resolved(name)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(seed, "weights"))
+        try:
+            model = make(**kwargs)
+        except (TypeError, ValueError, OSError, RuntimeError) as problem:
+            given = ", ".join(f"{key}={value!r}" for key, value in kwargs.items()) or "no arguments"
+            raise ModelError(f"{name}: could not be built with {given}: {problem}.") from None
+    if not isinstance(model, nn.Module):
+        raise ModelError(
+            f"{name}: expected a callable that returns a torch module; got {type(model).__name__}."
+        )
+    try:
+        json.dumps(kwargs)
+    except TypeError:
+        return model  # arguments that JSON cannot hold: the folder will ask for model=...
+    model.limbeck_source = {"builder": source, "kwargs": kwargs}  # type: ignore[assignment]
+    return model
+
+
+def is_trusted(builder: str) -> bool:
+    """Say whether a builder is limbeck's, timm's or transformers', so that a folder may name it."""
+    return builder.startswith((f"{_ZOO}:", "zoo:", "timm:", "hf:"))
+
+
+def _resolved(name: str) -> tuple[Callable[..., Any], str]:
+    kind, _, rest = name.partition(":")
+    if not rest:
+        raise ModelError(
+            f"{name}: expected zoo:NAME, package.module:callable, timm:NAME or hf:FOLDER; got no colon."
+        )
+    if kind == "timm":
+        timm = _imported("timm", "pip install 'limbeck[vision]'")
+        return lambda **kwargs: timm.create_model(rest, **kwargs), name
+    if kind == "hf":
+        return lambda **kwargs: _from_folder(rest, **kwargs), name
+    if kind == "zoo" or kind == _ZOO:
+        networks = importlib.import_module(_ZOO).NETWORKS
+        if rest not in networks:
+            raise ModelError(
+                f"{name}: expected one of the zoo's networks: {', '.join(sorted(networks))}."
+                f"{nearest(rest, networks)}"
+            )
+        return networks[rest], f"{_ZOO}:{rest}"
+    module = _imported(kind, "check its name, or put its folder on PYTHONPATH")
+    target: Any = module
+    for part in rest.split("."):
+        if not hasattr(target, part):
+            raise ModelError(f"{name}: {kind} has no `{part}`.{nearest(part, dir(target))}")
+        target = getattr(target, part)
+    if not callable(target):
+        raise ModelError(f"{name}: expected a callable; got {type(target).__name__}.")
+    return target, name
+
+
+def _from_folder(folder: str, **kwargs: Any) -> nn.Module:
+    transformers = _imported("transformers", "pip install 'limbeck[text]'")
+    if not (Path(folder) / "config.json").is_file():
+        raise ModelError(f"hf:{folder}: expected a folder with config.json; there is none.")
+    return transformers.AutoModelForSequenceClassification.from_pretrained(
+        folder, local_files_only=True, **kwargs
+    )
+
+
+def _imported(package: str, advice: str) -> Any:
+    try:
+        return importlib.import_module(package)
+    except ModuleNotFoundError as problem:
+        raise ModelError(
+            f"{package}: cannot be imported ({problem}); {advice}."
+        ) from None

@@ -1,0 +1,339 @@
+"""The one training loop: every method, every task, one or several processes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from limbeck.checks import DataError
+from limbeck.data import Data, Rows
+from limbeck.randomness import derive_seed
+from limbeck.record import RunRecord
+from limbeck.tasks import selection_of
+from limbeck.training.checkpoint import save_checkpoint
+from limbeck.training.clock import Clock
+from limbeck.training.evaluate import evaluate
+from limbeck.training.interrupts import Interrupts
+from limbeck.training.options import Options
+from limbeck.training.progress import Bar
+from limbeck.training.schedule import epoch_order, loss_factor, rate_factor, share_of_rank
+from limbeck.training.step import Step
+from limbeck.types import Batch, Teacher
+
+
+_READ_EVERY = 50  # steps between two looks at the numbers, which make the device wait
+
+
+@dataclass
+class Best:
+    """The best epoch on validation data so far; ``weights`` are on the CPU."""
+
+    value: float = math.nan
+    epoch: int = -1
+    found: dict[str, float] = field(default_factory=dict)
+    weights: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Loop:
+    """Trains a :class:`Step` and keeps what a record and a resumed run need.
+
+    Every random choice is a function of (seed, epoch, step, rank), so a checkpoint holds weights
+    and positions, and no generator.
+    """
+
+    def __init__(
+        self,
+        step: Step,
+        teachers: list[Teacher],
+        data: Data,
+        validation: Data | None,
+        *,
+        options: Options,
+        accelerator: Accelerator,
+        record: RunRecord,
+        seed: int,
+        out: Path | None,
+        identity: dict[str, Any],
+    ) -> None:
+        self.options, self.accelerator, self.record = options, accelerator, record
+        self.seed, self.out, self.identity = seed, out, identity
+        self.teachers, self.data, self.validation = teachers, data, validation
+        self.batch_size = options.batch_size or data.batch_size or 64
+        self.inner = step
+        self.average = (
+            AveragedModel(step.student, multi_avg_fn=get_ema_multi_avg_fn(options.average), use_buffers=True)
+            if options.average
+            else None
+        )
+        self.step = accelerator.prepare(step)
+        self.optimizer = _optimizer(step, options)
+        self.clock = Clock(accelerator.device)
+        self.best = Best()
+        self.epoch = self.done = self.total_steps = 0
+        self.sums: dict[str, Tensor] = {}
+        self.last_ten: list[dict[str, float]] = []
+        self.stopped = False
+        self._order: list[Tensor] = []
+        self._seconds_before = 0.0
+        self._started = self._saved = time.monotonic()
+
+    @property
+    def student(self) -> nn.Module:
+        """The module that is evaluated and saved: the student, or its average."""
+        return self.average.module if self.average is not None else self.inner.student
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training so far, those before a resume included."""
+        return self._seconds_before + time.monotonic() - self._started
+
+    def batches_of(self, epoch: int) -> list[Tensor]:
+        """Return the row positions of an epoch's batches; one too small for all ranks is left out."""
+        order = epoch_order(len(self.data), self.batch_size, self.seed, epoch)
+        least = 2 * self.accelerator.num_processes
+        if len(order) > 1 and len(order[-1]) < least:
+            order.pop()
+        if len(order[0]) < self.accelerator.num_processes:
+            raise DataError(
+                f"distill: expected at least one row for each of {self.accelerator.num_processes} "
+                f"processes; got batches of {len(order[0])}. Use a larger batch."
+            )
+        return order
+
+    def run(self, test: Data | None) -> None:
+        """Train from the present position to the end."""
+        with Interrupts() as interrupts, self._bar() as bar:
+            while not self.finished:
+                self._epoch(bar, interrupts)
+                self._end_of_epoch(bar, test)
+                interrupts.check(self._save_now)
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of the whole run."""
+        steps = len(self.batches_of(0)) * self.options.epochs
+        return min(steps, self.options.max_steps or steps)
+
+    @property
+    def finished(self) -> bool:
+        """Whether all epochs are done, or the run stopped early at the end of one."""
+        out_of_steps = self.total_steps >= (self.options.max_steps or math.inf)
+        return self.stopped or self.epoch >= self.options.epochs or (out_of_steps and not self.done)
+
+    def _bar(self) -> Bar:
+        shown = self.options.progress and self.accelerator.is_main_process
+        return Bar(self.steps, shown=shown, done=self.total_steps)
+
+    def _epoch(self, bar: Bar, interrupts: Interrupts) -> None:
+        self.step.train()
+        self._order = order = self.batches_of(self.epoch)
+        limit = self.options.max_steps or math.inf
+        # How far a killed run had come within this epoch: its first `done` batches are not read.
+        batches = self.data.batches(self._plan(order[self.done :]), self.accelerator.device)
+        while self.done < len(order) and self.total_steps < limit:
+            self._one_step(batches, self.epoch + self.done / len(order))
+            self.done += 1
+            self.total_steps += 1
+            bar.advance(len(order[self.done - 1]))
+            if self.total_steps % _READ_EVERY == 0:
+                bar.say(f"loss {self._read_sums()['total']:.4f}")
+            if time.monotonic() - self._saved >= self.options.checkpoint_seconds:
+                self._save_now()
+            interrupts.check(self._save_now)
+
+    def _plan(self, order: list[Tensor]) -> Iterator[Rows]:
+        views = self.options.views
+        view = self.epoch % views if views else self.epoch
+        rank, ranks = self.accelerator.process_index, self.accelerator.num_processes
+        for batch in order:
+            index, which = share_of_rank(batch, view, rank, ranks)
+            size = math.ceil(len(index) / self.options.accumulate)
+            yield from zip(index.split(size), which.split(size), strict=True)
+
+    def _one_step(self, batches: Iterator[Batch], position: float) -> None:
+        rate = self.options.learning_rate * rate_factor(self.options, position)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        _seed_device(derive_seed(self.seed, "step", self.total_steps, self.accelerator.process_index))
+        rows_left = rows = self._rows_of_step()
+        while rows_left:
+            self.clock.start()
+            batch = next(batches)
+            rows_left -= len(batch)
+            if self.options.channels_last and isinstance(batch.inputs, Tensor):
+                images = batch.inputs.contiguous(memory_format=torch.channels_last)
+                batch = replace(batch, inputs=images)
+            self.clock.lap("data")
+            said = [teacher(batch) for teacher in self.teachers]
+            self.clock.lap("teacher")
+            alone = self.accelerator.no_sync(self.step) if rows_left else contextlib.nullcontext()
+            with alone:
+                with self._autocast():
+                    total, terms = self.step(
+                        batch, said, loss_factor(self.options, position), self.clock
+                    )
+                share = len(batch) / rows
+                (total if share == 1 else total * share).backward()
+            self.clock.lap("backward")
+            for name, value in terms.items():
+                old = self.sums.get(name)
+                value = value.double() * share
+                self.sums[name] = value if old is None else old + value
+        if self.options.clip:
+            nn.utils.clip_grad_norm_(self.step.parameters(), self.options.clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.average is not None:
+            self.average.update_parameters(self.inner.student)
+        self.clock.lap("optimiser")
+
+    def _rows_of_step(self) -> int:
+        rank, ranks = self.accelerator.process_index, self.accelerator.num_processes
+        return len(self._order[self.done].tensor_split(ranks)[rank])
+
+    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
+        if self.options.precision == "bf16":
+            return torch.autocast(self.accelerator.device.type, torch.bfloat16)
+        return contextlib.nullcontext()
+
+    def _read_sums(self) -> dict[str, float]:
+        values = {name: value.item() / max(self.done, 1) for name, value in self.sums.items()}
+        for name, value in values.items():
+            if not math.isfinite(value):
+                raise DataError(
+                    f"distill: expected finite losses; the term `{name}` became {value} in epoch "
+                    f"{self.epoch + 1} by step {self.total_steps}. Lower `learning_rate`, set `clip` "
+                    "or `warmup_epochs`, or look for rows with extreme inputs."
+                )
+        return values
+
+    def _end_of_epoch(self, bar: Bar, test: Data | None) -> None:
+        mean = {name: self.accelerator.reduce(value, "mean") for name, value in self.sums.items()}
+        self.sums = mean
+        values = {f"loss {name}": value for name, value in self._read_sums().items()}
+        values["learning rate"] = self.optimizer.param_groups[0]["lr"]
+        self.epoch += 1
+        self.done, self.sums = 0, {}
+        final = self.finished
+        if self.validation is not None and (final or self.epoch % self.options.evaluate_every == 0):
+            found = self.evaluated(self.validation)
+            values |= {f"validation {name}": value for name, value in found.items()}
+            self._note_best(found)
+            self._note_last_ten(found)
+            bar.say(", ".join(f"{name} {value:.4f}" for name, value in list(found.items())[:1]))
+        elif self.validation is None and test is not None and self.epoch > self.options.epochs - 10:
+            # Measured, never chosen by: without validation data there is no "best".
+            self._note_last_ten(self.evaluated(test))
+        self.record.add_to_curves(values)
+        self.record.time = {
+            "seconds": self.seconds, **{f"share {k}": v for k, v in self.clock.shares().items()}
+        }
+        if self.out is not None and self.accelerator.is_main_process:
+            self.record.save(self.out)
+
+    def evaluated(self, data: Data) -> dict[str, float]:
+        """Return the metrics of the student, or its average, on other rows."""
+        return evaluate(
+            self.student,
+            data,
+            self.inner.task,
+            teacher=self.teachers[0] if self.teachers else None,
+            batch_size=max(256, self.batch_size),
+            device=self.accelerator.device,
+            autocast=self.options.precision == "bf16",
+        )
+
+    def evaluated_with(self, weights: dict[str, Tensor], data: Data) -> dict[str, float]:
+        """Return the metrics under other weights, such as the best epoch's; its own come back."""
+        own = {key: part.detach().clone() for key, part in self.student.state_dict().items()}
+        self.student.load_state_dict(weights)
+        try:
+            return self.evaluated(data)
+        finally:
+            self.student.load_state_dict(own)
+
+    def _note_best(self, found: dict[str, float]) -> None:
+        name, direction = selection_of(self.inner.task)
+        value = found.get(name) if name else next(iter(found.values()), None)
+        if value is None:
+            return
+        better = value > self.best.value if direction == "max" else value < self.best.value
+        if better or math.isnan(self.best.value):
+            weights = {key: part.detach().cpu().clone() for key, part in self.student.state_dict().items()}
+            self.best = Best(value, self.epoch, found, weights)
+        elif self.options.patience and self.epoch - self.best.epoch >= self.options.patience:
+            self.stopped = True
+
+    def _note_last_ten(self, found: dict[str, float]) -> None:
+        self.last_ten = [*self.last_ten, found][-10:]
+
+    def _save_now(self) -> None:
+        if self.out is None or not self.accelerator.is_main_process:
+            return
+        save_checkpoint(self.out, self.state(), self.identity)
+        self._saved = time.monotonic()
+
+    def state(self) -> dict[str, Any]:
+        """Return everything a run needs to go on from here."""
+        return {
+            "step": self.inner.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+            "best": [self.best.value, self.best.epoch, self.best.found, self.best.weights],
+            "position": [self.epoch, self.done, self.total_steps],
+            "stopped": self.stopped,
+            "sums": self.sums,
+            "last_ten": self.last_ten,
+            "seconds": self.seconds,
+            "record": json.dumps(self.record.model_dump(include={"curves", "warnings", "started"})),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go to where :meth:`state` was taken."""
+        self.inner.load_state_dict(state["step"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        self.best = Best(*state["best"])
+        self.epoch, self.done, self.total_steps = state["position"]
+        self.stopped = state["stopped"]
+        device = self.accelerator.device
+        self.sums = {name: part.to(device) for name, part in state["sums"].items()}
+        self.last_ten = state["last_ten"]
+        self._seconds_before = state["seconds"]
+        for name, part in json.loads(state["record"]).items():
+            setattr(self.record, name, part)
+
+
+def _optimizer(step: Step, options: Options) -> torch.optim.Optimizer:
+    # Every trained parameter, those of the loss included, has the same decay, as in the recipes.
+    trained = [parameter for parameter in step.parameters() if parameter.requires_grad]
+    if options.optimizer == "adamw":
+        return torch.optim.AdamW(
+            trained, lr=options.learning_rate, weight_decay=options.weight_decay, fused=True
+        )
+    return torch.optim.SGD(
+        trained,
+        lr=options.learning_rate,
+        momentum=options.momentum,
+        nesterov=options.nesterov,
+        weight_decay=options.weight_decay,
+        fused=True,
+    )
+
+
+def _seed_device(seed: int) -> None:
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_available():
+        torch.cuda.default_generators[torch.cuda.current_device()].manual_seed(seed)

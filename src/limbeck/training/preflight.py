@@ -1,0 +1,303 @@
+"""What is looked at before a run: mistakes that would cost hours, found in seconds."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor, nn
+
+from limbeck.capture import Capture
+from limbeck.checks import DataError, LimbeckError, ModelError
+from limbeck.data import Data
+from limbeck.tasks import Classification
+from limbeck.training.evaluate import outputs_over
+from limbeck.training.teachers import LiveTeacher, with_targets
+from limbeck.types import Batch, Task, Teacher
+
+
+_SLICE = 1000  # rows on which a teacher is looked at
+
+
+class PreflightError(LimbeckError, ValueError):
+    """A run that would not do what was meant; ``force`` goes on all the same."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was seen.
+
+    Attributes:
+        level: "error" stops the run unless forced, "warning" goes into the record, "fact" is shown.
+        text: What was seen, and what to do.
+    """
+
+    level: Literal["error", "warning", "fact"]
+    text: str
+
+
+def first_batch(data: Data, device: torch.device, rows: int = 16) -> Batch:
+    """Return the first rows of the data, unaugmented: what the checks and layer searches run on."""
+    index = torch.arange(min(rows, len(data)))
+    return next(data.viewed(None).batches([(index, torch.zeros_like(index))], device))
+
+
+def run_student(capture: Capture, batch: Batch) -> Any:
+    """Run the student once in eval mode, without gradient, and explain a failure.
+
+    Raises:
+        ModelError: If its forward pass fails on this batch.
+    """
+    modes = {part: part.training for part in capture.module.modules()}
+    capture.module.eval()
+    try:
+        with torch.no_grad():
+            return capture(batch.inputs)
+    except LimbeckError:
+        raise
+    except (RuntimeError, TypeError, ValueError, IndexError) as problem:
+        raise ModelError(explained_failure("student", capture.module, batch, problem)) from None
+    finally:
+        for part, mode in modes.items():
+            part.training = mode
+
+
+def run_teacher(teacher: Teacher, batch: Batch) -> Any:
+    """Run a teacher once and explain a failure.
+
+    Raises:
+        ModelError: If it fails on this batch.
+    """
+    try:
+        return teacher(batch)
+    except LimbeckError:
+        raise
+    except (RuntimeError, TypeError, ValueError, IndexError) as problem:
+        module = teacher.module if isinstance(teacher, LiveTeacher) else teacher
+        raise ModelError(explained_failure("teacher", module, batch, problem)) from None
+
+
+def explained_failure(who: str, module: Any, batch: Batch, problem: Exception) -> str:
+    """Say on which inputs a model failed, in one line."""
+    inputs = batch.inputs if isinstance(batch.inputs, dict) else {"inputs": batch.inputs}
+    shapes = ", ".join(
+        f"{name} {tuple(value.shape)} {str(value.dtype).removeprefix('torch.')} on {value.device}"
+        for name, value in inputs.items()
+    )
+    first = (str(problem).splitlines() or [type(problem).__name__])[0]
+    return (
+        f"{who}: expected {type(module).__name__} to take a batch of {shapes}; its forward pass "
+        f"failed: {first}. Check the model's input size, channels and device."
+    )
+
+
+def check_labels(data: Data, classes: int, task: Task) -> list[Finding]:
+    """Compare class indices with the number of the student's outputs.
+
+    Raises:
+        DataError: If a label lies beyond them, or the data has one class only.
+    """
+    targets = data.targets
+    if not isinstance(task, Classification) or targets is None:
+        return []
+    if targets.is_floating_point() or targets.ndim != 1:
+        raise DataError(
+            f"{data.name}: expected one integer class index a row for classification; got "
+            f"{str(targets.dtype).removeprefix('torch.')} of shape {tuple(targets.shape)}. "
+            "Convert them, or name another task: multilabel or regression."
+        )
+    labels = targets[targets >= 0]
+    if len(labels) and int(labels.max()) >= classes:
+        row = int((targets == labels.max()).nonzero()[0])
+        raise DataError(
+            f"{data.name}: expected labels from 0 to {classes - 1}, the student's {classes} outputs; "
+            f"got {int(labels.max())} in row {row}. Correct the labels or the student's classes."
+        )
+    if len(labels) and len(labels.unique()) == 1:
+        raise DataError(
+            f"{data.name}: expected at least two classes; all {len(labels)} labels are "
+            f"{int(labels[0])}. Check how the data was cut."
+        )
+    if not len(labels):
+        return [Finding("warning", f"{data.name}: no row is labelled; the task term is zero.")]
+    unlabelled = len(targets) - len(labels)
+    if unlabelled:
+        return [Finding("fact", f"{data.name}: {unlabelled} of {len(targets)} rows are unlabelled.")]
+    return []
+
+
+def check_teacher(
+    teacher: Teacher, data: Data, classes: int, *, needs_logits: bool, device: torch.device
+) -> tuple[list[Finding], dict[str, float]]:
+    """Look at a classifier's accuracy, class count and class order on a slice of labelled rows."""
+    targets = data.targets
+    rows = torch.arange(len(data)) if targets is None else (targets >= 0).nonzero()[:, 0].cpu()
+    if not len(rows):
+        return [Finding("warning", "teacher: no labelled rows to look at its accuracy on.")], {}
+    chosen = rows[torch.linspace(0, len(rows) - 1, min(_SLICE, len(rows))).long()]
+    outputs, batch = outputs_over(teacher, data.subset(chosen), device=device)
+    logits, labels = outputs.logits, batch.targets
+    if logits is None or labels is None or logits.ndim != 2:
+        return [], {}
+    findings = []
+    if logits.shape[1] != classes:
+        level = "error" if needs_logits else "warning"
+        findings.append(
+            Finding(
+                level,
+                f"teacher: expected {classes} classes, as the student's; got {logits.shape[1]}. A loss "
+                "on logits needs the same classes; use a loss on features, such as itrd.",
+            )
+        )
+    if int(labels.max()) >= logits.shape[1]:
+        return findings, {}
+    accuracy = (logits.argmax(1) == labels).double().mean().item()
+    findings += _accuracy_findings(logits, labels, accuracy)
+    return findings, {"accuracy": accuracy, "rows": float(len(labels))}
+
+
+def check_gradient(step: nn.Module, batch: Batch, teachers: Sequence[Teacher]) -> list[Finding]:
+    """See that each term reaches the student, in eval mode so that nothing changes.
+
+    Raises:
+        ModelError: If no parameter of the student is to be trained.
+    """
+    parameters = [p for p in step.student.parameters() if p.requires_grad]  # type: ignore[union-attr]
+    if not parameters:
+        raise ModelError(
+            "student: expected parameters to train; all are frozen. Set requires_grad on some."
+        )
+    modes = {part: part.training for part in step.modules()}
+    step.eval()
+    findings = []
+    try:
+        student = step.capture(batch.inputs)  # type: ignore[operator]
+        for position, (loss, teacher) in enumerate(zip(step.losses, teachers, strict=True)):  # type: ignore[arg-type]
+            said = teacher(batch)
+            value = loss(student, said, with_targets(batch, said))
+            if not isinstance(value, Tensor) or value.ndim:
+                raise ModelError(
+                    f"loss: expected {type(loss).__name__} to return a scalar tensor; got "
+                    f"{tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__}."
+                )
+            if not bool(torch.isfinite(value)):
+                findings.append(Finding("error", f"loss: {type(loss).__name__} is {value.item()}."))
+            elif not _reaches(value, parameters):
+                findings.append(
+                    Finding(
+                        "error",
+                        f"loss: {type(loss).__name__} (term {position}) gives the student no gradient. "
+                        "Check its layers and weights.",
+                    )
+                )
+    finally:
+        for part, mode in modes.items():
+            part.training = mode
+    return findings
+
+
+def check_inputs(batch: Batch, models: dict[str, nn.Module]) -> list[Finding]:
+    """Compare the range of image inputs with who normalises them."""
+    if not isinstance(batch.inputs, Tensor) or batch.inputs.ndim != 4:
+        return []
+    low, high = batch.inputs.min().item(), batch.inputs.max().item()
+    own = {who: _normalisation(model) for who, model in models.items()}
+    findings = [
+        Finding(
+            "warning",
+            f"{who}: normalises its own input, which should be pixels in [0, 1]; these go from "
+            f"{low:.2f} to {high:.2f}. Were they normalised before?",
+        )
+        for who, found in own.items()
+        if found is not None and (low < -0.01 or high > 1.01)
+    ]
+    kinds = {found is None for found in own.values()}
+    if len(kinds) == 2 and 0 <= low and high <= 1:
+        bare = " and ".join(who for who, found in own.items() if found is None)
+        findings.append(
+            Finding(
+                "warning",
+                f"{bare}: sees raw pixels in [0, 1] while the other model normalises its input. If it "
+                "was trained on normalised images, wrap it.",
+            )
+        )
+    return findings
+
+
+def check_disk(out: Path | None, modules: Sequence[nn.Module]) -> list[Finding]:
+    """See that the folder can be written and holds a checkpoint, twice."""
+    if out is None:
+        return []
+    bytes_needed = 8 * sum(p.numel() * p.element_size() for m in modules for p in m.parameters())
+    place = next((folder for folder in (out, *out.absolute().parents) if folder.exists()), Path("/"))
+    free = shutil.disk_usage(place).free
+    if free < bytes_needed + 2**24:
+        return [
+            Finding(
+                "error",
+                f"{out}: expected {bytes_needed / 2**20 + 16:.0f} MiB of free disk for checkpoints; "
+                f"got {free / 2**20:.0f} MiB. Free some, or choose another `out`.",
+            )
+        ]
+    return []
+
+
+def settle(findings: Sequence[Finding], *, force: bool) -> list[str]:
+    """Return the texts that belong into the record.
+
+    Raises:
+        PreflightError: If there are errors and the run is not forced.
+    """
+    errors = [finding.text for finding in findings if finding.level == "error"]
+    if errors and not force:
+        raise PreflightError("\n".join([*errors, "(force=True or --set force=true goes on all the same.)"]))
+    return [f"forced: {text}" for text in errors] + [
+        finding.text for finding in findings if finding.level == "warning"
+    ]
+
+
+def _accuracy_findings(logits: Tensor, labels: Tensor, accuracy: float) -> list[Finding]:
+    rows, classes = logits.shape
+    majority = labels.bincount(minlength=classes).max().item() / rows
+    chance = max(1 / classes, majority)
+    noise = 2 * (chance * (1 - chance) / rows) ** 0.5
+    counts = torch.zeros(classes, classes)
+    counts.index_put_((labels, logits.argmax(1)), torch.ones(rows), accumulate=True)
+    matched = counts.numpy()[linear_sum_assignment(-counts.numpy())].sum() / rows
+    if matched > max(accuracy + 0.2, chance + noise + 0.2):
+        return [
+            Finding(
+                "error",
+                f"teacher: {accuracy:.1%} right as its classes stand, {matched:.1%} if they are put in "
+                "another order. Its classes seem to be permuted against the labels.",
+            )
+        ]
+    if accuracy <= chance + noise:
+        return [
+            Finding(
+                "error",
+                f"teacher: {accuracy:.1%} right on {rows} rows, where guessing gives {chance:.1%}. Check "
+                "its weights, its normalisation and the labels.",
+            )
+        ]
+    return [Finding("fact", f"teacher: {accuracy:.1%} right on {rows} rows.")]
+
+
+def _reaches(value: Tensor, parameters: Sequence[nn.Parameter]) -> bool:
+    if not value.requires_grad:
+        return False
+    gradients = torch.autograd.grad(value, parameters, allow_unused=True)
+    return any(gradient is not None and bool(gradient.any()) for gradient in gradients)
+
+
+def _normalisation(model: nn.Module) -> tuple[Any, Any] | None:
+    for part in model.modules():
+        buffers = dict(part.named_buffers(recurse=False))
+        if set(buffers) == {"mean", "std"}:
+            return tuple(buffers["mean"].flatten().tolist()), tuple(buffers["std"].flatten().tolist())
+    return None

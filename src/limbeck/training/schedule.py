@@ -1,0 +1,56 @@
+"""Learning rate, warm-up and order as pure functions of the position in a run."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from limbeck.data import Rows
+from limbeck.randomness import generator
+from limbeck.training.options import Options
+
+
+def rate_factor(options: Options, position: float) -> float:
+    """Return the learning rate's factor at ``position``, in epochs from 0 (2.5: mid third epoch).
+
+    The step schedule changes at whole epochs; warm-up and cosine move with every step.
+
+    Example:
+        >>> rate_factor(Options(epochs=240, milestones=(150, 180, 210)), 150.0)
+        0.1
+    """
+    if position < options.warmup_epochs:
+        return (position + 1e-9) / options.warmup_epochs
+    if options.schedule == "cosine":
+        span = max(options.epochs - options.warmup_epochs, 1e-9)
+        return 0.5 * (1 + math.cos(math.pi * min((position - options.warmup_epochs) / span, 1.0)))
+    if options.schedule == "step":
+        passed = sum(position >= stone for stone in milestones(options))
+        return options.decay**passed
+    return 1.0
+
+
+def milestones(options: Options) -> list[float]:
+    """Return the milestones in epochs; fractions of the run are rounded to whole epochs."""
+    return [
+        stone if stone >= 1 else max(round(stone * options.epochs), 1) for stone in options.milestones
+    ]
+
+
+def loss_factor(options: Options, position: float) -> float:
+    """Return the factor of the distillation term's weight at ``position`` [epochs]."""
+    return min(position / options.loss_warmup_epochs, 1.0) if options.loss_warmup_epochs else 1.0
+
+
+def epoch_order(rows: int, batch_size: int, seed: int, epoch: int) -> list[Tensor]:
+    """Return the row positions of each batch of an epoch, shuffled by (seed, epoch) alone."""
+    order = torch.randperm(rows, generator=generator(seed, "order", epoch))
+    return list(order.split(batch_size))
+
+
+def share_of_rank(index: Tensor, view: int, rank: int, ranks: int) -> Rows:
+    """Return the rows of one batch that this rank works on, all in one view."""
+    mine = index.tensor_split(ranks)[rank]
+    return mine, torch.full_like(mine, view)
