@@ -35,11 +35,12 @@ test-vision: .venv-vision/ready
 	$(BIN)/pip $(INSTALL) --editable '.[dev,text,track]'
 	touch $@
 
-# torchvision has no CPU build on PyPI: without its dependencies it imports, and it stays apart.
+# PyPI's torchvision asks for its CUDA build of torch: without dependencies it fits the torch that is
+# there. It stays apart, with what needs it.
 .venv-vision/ready: pyproject.toml constraints.txt
 	test -x $(VISION)/python || $(PYTHON) -m venv .venv-vision
 	$(VISION)/pip $(INSTALL) --editable '.[dev]'
-	$(VISION)/pip $(INSTALL) --no-deps torchvision timm
+	$(VISION)/pip $(INSTALL) --no-deps torchvision timm torchdistill Cython
 	touch $@
 
 clean:

@@ -71,7 +71,9 @@ class Capture:
         Floating inputs are converted to the module's own floating type.
         """
         self._seen.clear()
-        logits = logits_of(call(through or self.module, as_dtype_of(self.module, inputs)), self.name)
+        logits = logits_of(
+            call(through or self.module, as_dtype_of(self.module, inputs)), self.name
+        )
         if not self._checked:
             self._check_all_ran()
         return Outputs(logits=logits, features=dict(self._seen))
@@ -111,7 +113,8 @@ class Capture:
         silent = [layer for layer in self.layers if layer not in self._seen]
         if silent:
             raise LayerError(
-                f"{self.name}: expected layers {', '.join(silent)} to run in the forward pass; they "
+                f"{self.name}: expected layers {', '.join(silent)} to run in the forward pass; "
+                "they "
                 "did not. Name layers that forward() calls."
             )
         self._checked = True
@@ -153,7 +156,9 @@ def find_head(module: nn.Module, example: Inputs | None, name: str = "model") ->
     seen: dict[str, Tensor] = {}
     linear = {path: part for path, part in module.named_modules() if isinstance(part, nn.Linear)}
     handles = [
-        part.register_forward_hook(lambda _, __, output, path=path: seen.__setitem__(path, output))
+        part.register_forward_hook(
+            lambda _, __, output, path=path: seen.__setitem__(path, output)  # pyright: ignore[reportArgumentType]
+        )
         for path, part in linear.items()
     ]
     try:
@@ -165,7 +170,8 @@ def find_head(module: nn.Module, example: Inputs | None, name: str = "model") ->
     if not heads:
         raise LayerError(
             f"{name}: expected a linear layer whose output is the model's output, to find the "
-            f"penultimate layer; {type(module).__name__} has none among {', '.join(linear) or 'none'}"
+            f"penultimate layer; {type(module).__name__} has none among "
+            f"{', '.join(linear) or 'none'}"
             ". Name the layer, as in layers={'student': 'encoder.pool', 'teacher': ...}."
         )
     return heads[-1]

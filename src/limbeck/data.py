@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -58,7 +58,9 @@ class Data:
         self.batch_size: int | None = None
         self.source = self._opened(source)
         if len(self) == 0:
-            raise DataError(f"{name}: expected at least one row; got none. Check the path or split.")
+            raise DataError(
+                f"{name}: expected at least one row; got none. Check the path or split."
+            )
         self.weights = self._checked_weights(weights)
 
     @classmethod
@@ -94,9 +96,7 @@ class Data:
         copy.augment = augment
         return copy
 
-    def batches(
-        self, plan: Iterable[Rows], device: torch.device | str = "cpu"
-    ) -> Iterator[Batch]:
+    def batches(self, plan: Iterable[Rows], device: torch.device | str = "cpu") -> Iterator[Batch]:
         """Serve batches in the order of ``plan``, augmented, on ``device``.
 
         Args:
@@ -119,7 +119,10 @@ class Data:
 
     def in_order(self, batch_size: int, view: int = 0) -> list[Rows]:
         """Return the plan that reads every row once, in order."""
-        return [(rows, torch.full_like(rows, view)) for rows in torch.arange(len(self)).split(batch_size)]
+        return [
+            (rows, torch.full_like(rows, view))
+            for rows in torch.arange(len(self)).split(batch_size)
+        ]
 
     def _like(self, source: Arrays | Items, weights: Tensor | None) -> Data:
         copy = object.__new__(Data)
@@ -135,7 +138,10 @@ class Data:
             if isinstance(source.dataset, IterableDataset):
                 raise ArgumentError(_refused_stream(self.name))
             return Items(
-                source.dataset, collate=source.collate_fn, workers=source.num_workers, name=self.name
+                source.dataset,
+                collate=source.collate_fn,
+                workers=source.num_workers,
+                name=self.name,
             )
         if isinstance(source, IterableDataset):
             raise ArgumentError(_refused_stream(self.name))
@@ -145,10 +151,15 @@ class Data:
             return Arrays(source, name=self.name)
         if isinstance(source, (tuple, list)) and len(source) == 2 and _is_inputs(source[0]):
             return Arrays(source[0], source[1], name=self.name)
-        if hasattr(source, "__getitem__") and hasattr(source, "__len__") and not isinstance(source, str):
-            return Items(source, name=self.name)
+        if (
+            hasattr(source, "__getitem__")
+            and hasattr(source, "__len__")
+            and not isinstance(source, str)
+        ):
+            return Items(cast(Dataset[Any], source), name=self.name)
         raise ArgumentError(
-            f"{self.name}: expected a Dataset with __len__ and __getitem__, a DataLoader, a pair of "
+            f"{self.name}: expected a Dataset with __len__ and __getitem__, a DataLoader, a pair "
+            "of "
             f"arrays or a Data; got {type(source).__name__}. Wrap it in one of these."
         )
 
@@ -158,7 +169,8 @@ class Data:
         tensor = torch.as_tensor(np.asarray(weights), dtype=torch.float32)
         if tensor.shape != (len(self),) or not bool((torch.isfinite(tensor) & (tensor >= 0)).all()):
             raise DataError(
-                f"{self.name}: expected `weights` of shape ({len(self)},), finite and not negative; "
+                f"{self.name}: expected `weights` of shape ({len(self)},), finite and not "
+                "negative; "
                 f"got shape {tuple(tensor.shape)}."
             )
         return tensor
@@ -189,9 +201,11 @@ class Arrays:
         return len(first)
 
     def to(self, device: torch.device | str) -> Arrays:
+        """Return the same rows on a device."""
         return self._mapped(lambda tensor: tensor.to(device))
 
     def subset(self, rows: Tensor) -> Arrays:
+        """Return the rows at these positions."""
         return self._mapped(lambda tensor: tensor[rows.to(tensor.device)])
 
     def _mapped(self, change: Callable[[Tensor], Tensor]) -> Arrays:
@@ -205,6 +219,7 @@ class Arrays:
         return copy
 
     def read(self, plan: Iterable[Rows]) -> Iterator[tuple[Rows, tuple[Inputs, Tensor | None]]]:
+        """Read rows in the order of the plan: (position, view), (inputs, targets)."""
         for index, view in plan:
             rows = self.subset(index)
             yield (index, view), (rows.inputs, rows.targets)
@@ -227,10 +242,12 @@ class Items:
         return len(cast(Any, self.dataset))
 
     def subset(self, rows: Tensor) -> Items:
+        """Return the rows at these positions."""
         chosen = torch.utils.data.Subset(self.dataset, rows.tolist())
         return Items(chosen, collate=self.collate, workers=self.workers, name=self.name)
 
     def read(self, plan: Iterable[Rows]) -> Iterator[tuple[Rows, tuple[Inputs, Tensor | None]]]:
+        """Read rows in the order of the plan: (position, view), (inputs, targets)."""
         rows = list(plan)
         loader = DataLoader(
             self.dataset,
@@ -241,14 +258,14 @@ class Items:
         )
         for position, collated in zip(rows, loader, strict=True):
             inputs, targets = self._parted(collated)
-            for key, value in (inputs.items() if isinstance(inputs, dict) else [("inputs", inputs)]):
+            for key, value in inputs.items() if isinstance(inputs, dict) else [("inputs", inputs)]:
                 _check_finite(value, f"{self.name}: {key} of rows {position[0][:3].tolist()}...")
             yield position, (inputs, None if targets is None else _as_targets(targets, self.name))
 
     def _parted(self, collated: Any) -> tuple[Inputs, Tensor | None]:
         if isinstance(collated, (tuple, list)) and len(collated) == 2:
             return collated[0], collated[1]
-        if hasattr(collated, "items"):  # a dict, or the BatchEncoding of a tokenizer
+        if isinstance(collated, Mapping):  # a dict, or the BatchEncoding of a tokenizer
             inputs = {key: value for key, value in collated.items() if key not in _TARGET_KEYS}
             return inputs, next((collated[key] for key in _TARGET_KEYS if key in collated), None)
         if isinstance(collated, Tensor):
@@ -271,7 +288,9 @@ def _is_inputs(value: Any) -> bool:
 
 def _as_tensor(value: Any, name: str) -> Tensor:
     try:
-        tensor = value if isinstance(value, Tensor) else torch.from_numpy(np.ascontiguousarray(value))
+        tensor = (
+            value if isinstance(value, Tensor) else torch.from_numpy(np.ascontiguousarray(value))
+        )
     except TypeError as problem:
         raise DataError(
             f"{name}: expected arrays of numbers; got {type(value).__name__} ({problem}). "

@@ -52,8 +52,10 @@ class Estimate:
     def __str__(self) -> str:
         """Return the value with its interval and unit; the interval alone when unresolved."""
         interval = f"[{self.lower:.3f}, {self.upper:.3f}] {self.unit}"
-        return f"unresolved {interval}" if self.status == "unresolved" else (
-            f"{self.value:.3f} {interval}"
+        return (
+            f"unresolved {interval}"
+            if self.status == "unresolved"
+            else (f"{self.value:.3f} {interval}")
         )
 
     def to_dict(self) -> dict[str, Any]:

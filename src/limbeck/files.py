@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 from limbeck.checks import StorageError
 
 
 @contextlib.contextmanager
-def atomic(path: Path) -> Iterator[Path]:
+def atomic(path: Path) -> Generator[Path]:
     """Give a temporary path beside ``path``; rename it into place when the block succeeds.
 
     A reader sees the old file or the new one, never half of one, also after a power cut.
@@ -26,7 +26,7 @@ def atomic(path: Path) -> Iterator[Path]:
         yield aside
         with aside.open("rb+") as written:
             os.fsync(written.fileno())
-        os.replace(aside, path)
+        aside.replace(path)
         _sync_folder(path.parent)
     except OSError as problem:
         raise StorageError(_advice(path, problem)) from problem

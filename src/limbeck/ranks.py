@@ -6,6 +6,8 @@ them over ranks (DistributedDataParallel), so that the average is the gradient o
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -37,14 +39,14 @@ def share_of_batch(local_mean: Tensor, count: Tensor | int) -> Tensor:
 
 class _SumOverRanks(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, tensor: Tensor) -> Tensor:
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:  # noqa: ARG004
         total = tensor.detach().clone()
         dist.all_reduce(total)
         return total
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> Tensor:
-        total = gradient.clone()
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:  # noqa: ARG004
+        total = gradients[0].clone()
         dist.all_reduce(total)
         return total
 

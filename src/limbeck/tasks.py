@@ -85,7 +85,9 @@ class MultiLabel:
         each = F.binary_cross_entropy_with_logits(
             logits, torch.where(known, targets, 0).to(logits.dtype), reduction="none"
         )
-        rows = torch.ones(len(batch), device=logits.device) if batch.weights is None else batch.weights
+        rows = (
+            torch.ones(len(batch), device=logits.device) if batch.weights is None else batch.weights
+        )
         return weighted_mean(each, known * rows[:, None])
 
     def metrics(self, outputs: Outputs, batch: Batch) -> dict[str, float]:
@@ -124,7 +126,9 @@ class Regression:
         _check_targets(predictions, targets, self.name)
         known = torch.isfinite(targets)
         each = (predictions - torch.where(known, targets, 0)) ** 2
-        rows = torch.ones(len(batch), device=each.device) if batch.weights is None else batch.weights
+        rows = (
+            torch.ones(len(batch), device=each.device) if batch.weights is None else batch.weights
+        )
         return weighted_mean(each, known * rows[:, None])
 
     def metrics(self, outputs: Outputs, batch: Batch) -> dict[str, float]:
@@ -228,7 +232,8 @@ def _targets(batch: Batch, task: str) -> Tensor:
 def _check_targets(predictions: Tensor, targets: Tensor, task: str) -> None:
     if predictions.shape != targets.shape:
         raise ShapeError(
-            f"{task}: expected targets of shape {tuple(predictions.shape)}, as the student's output; "
+            f"{task}: expected targets of shape {tuple(predictions.shape)}, as the student's "
+            "output; "
             f"got {tuple(targets.shape)}."
         )
 

@@ -50,7 +50,9 @@ def test_nothing_to_learn_from_is_zero_with_a_graph(weights):
 
 def test_weighted_mean_in_plain_loops():
     total = above = 0.0
-    for row, label, weight in zip(logits().tolist(), LABELS.tolist(), WEIGHTS.tolist(), strict=True):
+    for row, label, weight in zip(
+        logits().tolist(), LABELS.tolist(), WEIGHTS.tolist(), strict=True
+    ):
         each = math.log(sum(math.exp(z) for z in row)) - row[label]
         above += weight * CLASSES[label].item() * each
         total += weight * CLASSES[label].item()

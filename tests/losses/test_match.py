@@ -82,5 +82,5 @@ def test_module():
     for distance in ("mse", "cosine"):
         value = Match(distance=distance)(Outputs(student), Outputs(teacher), batch)
         assert value.item() == match_loss(student, teacher, distance=distance).item()
-    with pytest.raises(ArgumentError, match="Match: .*none from student"):
+    with pytest.raises(ArgumentError, match=r"Match: .*none from student"):
         Match()(Outputs(None), Outputs(teacher), batch)

@@ -15,7 +15,12 @@ from torch import nn
 import limbeck.zoo.networks as zoo
 from limbeck.checks import ArgumentError, ShapeError
 from limbeck.zoo.networks.blocks import channel_shuffle
+from limbeck.zoo.networks.mobilenet import InvertedResidual
 from limbeck.zoo.networks.resnet import BasicBlock, PadShortcut
+from limbeck.zoo.networks.resnet50 import Bottleneck
+from limbeck.zoo.networks.shufflenet_v1 import ShuffleUnit
+from limbeck.zoo.networks.shufflenet_v2 import DownUnit, SplitUnit
+from limbeck.zoo.networks.wide_resnet import PreActivationBlock
 
 
 # CRD set-up (arXiv:1910.10699), 100 classes
@@ -239,7 +244,8 @@ def test_network_builds_by_name():
 
 
 def test_unknown_name_lists_the_names_and_near_ones():
-    message = r"^network: expected one of resnet20, .*, mlp; got 'resnet21'\. Did you mean resnet20"
+    near = r"Did you mean .*resnet20.*\?$"
+    message = r"^network: expected one of resnet20, .*, mlp; got 'resnet21'\. " + near
     with pytest.raises(ValueError, match=message):
         zoo.network("resnet21")
 
@@ -283,6 +289,121 @@ def test_channel_shuffle_agrees_with_plain_loops(generator):
     for group in range(3):
         for position in range(4):
             assert torch.equal(shuffled[:, position * 3 + group], maps[:, group * 4 + position])
+
+
+# The blocks once more, as plain functions of an input x, from the papers' figures: `conv(key)` is a
+# bare convolution, `norm(key)` a batch norm with the statistics of evaluation.
+
+
+def relu(x):
+    return x.clamp(min=0)
+
+
+def shuffled(x, groups):
+    size = x.shape[1] // groups
+    return x[:, [group * size + position for position in range(size) for group in range(groups)]]
+
+
+def restated_basic(x, conv, norm):
+    hidden = relu(norm("bn1", conv("conv1", x, stride=2, padding=1)))
+    shortcut = norm("shortcut.norm", conv("shortcut.conv", x, stride=2))
+    return relu(norm("bn2", conv("conv2", hidden, padding=1)) + shortcut)
+
+
+def restated_bottleneck(x, conv, norm):
+    hidden = relu(norm("reduce.norm", conv("reduce.conv", x)))
+    hidden = relu(norm("convolve.norm", conv("convolve.conv", hidden, stride=2, padding=1)))
+    shortcut = norm("shortcut.norm", conv("shortcut.conv", x, stride=2))
+    return relu(norm("expand.norm", conv("expand.conv", hidden)) + shortcut)
+
+
+def restated_preactivation(x, conv, norm):
+    active = relu(norm("bn1", x))
+    hidden = relu(norm("bn2", conv("conv1", active, stride=2, padding=1)))
+    return conv("conv2", hidden, padding=1) + conv("shortcut", active, stride=2)
+
+
+def restated_preactivation_same_width(x, conv, norm):
+    hidden = relu(norm("bn2", conv("conv1", relu(norm("bn1", x)), padding=1)))
+    return conv("conv2", hidden, padding=1) + x
+
+
+def restated_inverted_residual(x, conv, norm):
+    hidden = relu(norm("expand.norm", conv("expand.conv", x)))
+    hidden = conv("depthwise.conv", hidden, padding=1, groups=24)
+    return norm("project.norm", conv("project.conv", relu(norm("depthwise.norm", hidden)))) + x
+
+
+def restated_shuffle_convolutions(x, conv, norm, width, **depthwise):
+    hidden = shuffled(relu(norm("reduce.norm", conv("reduce.conv", x, groups=3))), 3)
+    hidden = conv("depthwise.conv", hidden, padding=1, groups=width, **depthwise)
+    return norm("expand.norm", conv("expand.conv", relu(norm("depthwise.norm", hidden)), groups=3))
+
+
+def restated_shuffle(x, conv, norm):
+    return relu(restated_shuffle_convolutions(x, conv, norm, 6) + x)
+
+
+def restated_shuffle_down(x, conv, norm):
+    pooled = nn.functional.avg_pool2d(x, 3, stride=2, padding=1)
+    convolved = restated_shuffle_convolutions(x, conv, norm, 6, stride=2)
+    return relu(torch.cat([convolved, pooled], dim=1))
+
+
+def restated_branch(x, conv, norm, **depthwise):
+    hidden = relu(norm("branch.0.norm", conv("branch.0.conv", x)))
+    hidden = norm("branch.1.norm", conv("branch.1.conv", hidden, padding=1, **depthwise))
+    return relu(norm("branch.2.norm", conv("branch.2.conv", hidden)))
+
+
+def restated_split(x, conv, norm):
+    return shuffled(torch.cat([x[:, :3], restated_branch(x[:, 3:], conv, norm, groups=3)], 1), 2)
+
+
+def restated_down(x, conv, norm):
+    passed = conv("shortcut.0.conv", x, stride=2, padding=1, groups=6)
+    passed = relu(norm("shortcut.1.norm", conv("shortcut.1.conv", norm("shortcut.0.norm", passed))))
+    return shuffled(torch.cat([passed, restated_branch(x, conv, norm, stride=2, groups=4)], 1), 2)
+
+
+@pytest.mark.parametrize(
+    ("block", "inputs", "restated"),
+    [
+        (lambda: BasicBlock(4, 6, 2, "projection"), 4, restated_basic),
+        (lambda: Bottleneck(4, 3, 2), 4, restated_bottleneck),
+        (lambda: PreActivationBlock(4, 6, 2), 4, restated_preactivation),
+        (lambda: PreActivationBlock(4, 4, 1), 4, restated_preactivation_same_width),
+        (lambda: InvertedResidual(4, 4, 1, 6), 4, restated_inverted_residual),
+        (lambda: ShuffleUnit(24, 24, 1, 3), 24, restated_shuffle),
+        (lambda: ShuffleUnit(12, 36, 2, 3), 12, restated_shuffle_down),
+        (lambda: SplitUnit(6), 6, restated_split),
+        (lambda: DownUnit(6, 8), 6, restated_down),
+    ],
+)
+def test_block_agrees_with_its_restatement(block, inputs, restated, generator):
+    module = block().double().eval()
+    for tensor in [*module.parameters(), *module.buffers()]:
+        if tensor.is_floating_point():  # statistics unlike those of a new batch norm
+            tensor.data = torch.rand(tensor.shape, generator=generator, dtype=tensor.dtype) + 0.2
+            tensor.data *= torch.randn(tensor.shape, generator=generator).sign()
+    for name, tensor in module.named_buffers():
+        if name.endswith("running_var"):
+            tensor.abs_()
+    state = module.state_dict()
+
+    def conv(key, x, **how):
+        return nn.functional.conv2d(x, state[f"{key}.weight"], **how)
+
+    def norm(key, x):
+        mean, var, weight, bias = (
+            state[f"{key}.{part}"].view(1, -1, 1, 1)
+            for part in ("running_mean", "running_var", "weight", "bias")
+        )
+        return (x - mean) / (var + 1e-5).sqrt() * weight + bias
+
+    x = 3 * torch.randn(2, inputs, 6, 6, generator=generator, dtype=torch.float64)
+    # float64; sums of at most a few hundred products
+    torch.testing.assert_close(module(x), restated(x, conv, norm), rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100", "imagenet", "mnist", "digits", "none"])
@@ -370,14 +491,14 @@ def test_small_cnn_without_norm_treats_samples_apart(generator):
 
 
 def test_small_cnn_can_be_deeper_than_the_image_has_halvings():
-    assert on_meta(zoo.small_cnn, depth=6)(torch.rand(1, 1, 8, 8, device="meta")).shape == (1, 10)
+    assert on_meta(zoo.small_cnn, depth=6)(torch.rand(2, 1, 8, 8, device="meta")).shape == (2, 10)
 
 
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
         ({"depth": 0}, "`depth` > 0"),
-        ({"dropout": 1.5}, r"`dropout` in \[0, 1\]"),
+        ({"dropout": 1.5}, r"`dropout` in \[0.0, 1.0\]"),
         ({"norm": "group"}, "`norm` to be one of batch, none"),
     ],
 )

@@ -60,7 +60,7 @@ def cross_entropy(
     (logits,) = at_least_float32(student_logits)
     each = F.cross_entropy(
         logits,
-        targets,
+        targets.long(),
         weight=None if class_weights is None else class_weights.to(logits),
         ignore_index=UNLABELLED,
         reduction="none",

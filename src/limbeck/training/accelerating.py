@@ -21,7 +21,7 @@ def accelerator_for(device: str | None) -> Accelerator:
         _check_device(device)
     if "WORLD_SIZE" not in os.environ:
         # One process may run several distillations on different devices; the state is a singleton.
-        AcceleratorState._reset_state(reset_partial_state=True)  # pyright: ignore[reportPrivateUsage]
+        AcceleratorState._reset_state(reset_partial_state=True)
     if device is not None and device.startswith("cuda:"):
         torch.cuda.set_device(device)
     return Accelerator(cpu=device == "cpu")

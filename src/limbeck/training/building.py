@@ -63,7 +63,8 @@ def _resolved(name: str) -> tuple[Callable[..., Any], str]:
     kind, _, rest = name.partition(":")
     if not rest:
         raise ModelError(
-            f"{name}: expected zoo:NAME, package.module:callable, timm:NAME or hf:FOLDER; got no colon."
+            f"{name}: expected zoo:NAME, package.module:callable, timm:NAME or hf:FOLDER; got no "
+            "colon."
         )
     if kind == "timm":
         timm = _imported("timm", "pip install 'limbeck[vision]'")
@@ -102,6 +103,4 @@ def _imported(package: str, advice: str) -> Any:
     try:
         return importlib.import_module(package)
     except ModuleNotFoundError as problem:
-        raise ModelError(
-            f"{package}: cannot be imported ({problem}); {advice}."
-        ) from None
+        raise ModelError(f"{package}: cannot be imported ({problem}); {advice}.") from None

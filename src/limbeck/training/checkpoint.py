@@ -41,9 +41,17 @@ def open_checkpoint(folder: Path, identity: dict[str, Any]) -> dict[str, Any] | 
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
         kind = found["format"]
-    except (RuntimeError, EOFError, KeyError, TypeError, BadZipFile, pickle.UnpicklingError) as problem:
+    except (
+        RuntimeError,
+        EOFError,
+        KeyError,
+        TypeError,
+        BadZipFile,
+        pickle.UnpicklingError,
+    ) as problem:
         raise CheckpointError(
-            f"{path}: expected a whole checkpoint; it cannot be read ({str(problem).splitlines()[0]})"
+            f"{path}: expected a whole checkpoint; it cannot be read "
+            f"({str(problem).splitlines()[0]})"
             ". Delete it and start again, or restore a copy."
         ) from None
     if kind != FORMAT:

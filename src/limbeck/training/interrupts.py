@@ -11,7 +11,7 @@ from typing import Any
 from limbeck.checks import LimbeckError
 
 
-class Interrupted(LimbeckError):
+class Interrupted(LimbeckError):  # noqa: N818 - asked for, not an error
     """A run that was asked to stop and did, with a checkpoint on disk.
 
     Attributes:
@@ -38,7 +38,10 @@ class Interrupts:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
     ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
@@ -49,7 +52,8 @@ class Interrupts:
             save()
             name = signal.Signals(self._number).name
             raise Interrupted(
-                f"distill: stopped by {name}; the state is saved. Run the same command with --resume "
+                f"distill: stopped by {name}; the state is saved. Run the same command with "
+                "--resume "
                 "(resume=True) to go on.",
                 self._number,
             )

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
@@ -58,21 +58,23 @@ class Loop:
         teachers: list[Teacher],
         data: Data,
         validation: Data | None,
+        test: Data | None,
         *,
         options: Options,
         accelerator: Accelerator,
         record: RunRecord,
-        seed: int,
         out: Path | None,
         identity: dict[str, Any],
     ) -> None:
         self.options, self.accelerator, self.record = options, accelerator, record
-        self.seed, self.out, self.identity = seed, out, identity
-        self.teachers, self.data, self.validation = teachers, data, validation
+        self.seed, self.out, self.identity = record.seed, out, identity
+        self.teachers, self.data, self.validation, self.test = teachers, data, validation, test
         self.batch_size = options.batch_size or data.batch_size or 64
         self.inner = step
         self.average = (
-            AveragedModel(step.student, multi_avg_fn=get_ema_multi_avg_fn(options.average), use_buffers=True)
+            AveragedModel(
+                step.student, multi_avg_fn=get_ema_multi_avg_fn(options.average), use_buffers=True
+            )
             if options.average
             else None
         )
@@ -99,7 +101,7 @@ class Loop:
         return self._seconds_before + time.monotonic() - self._started
 
     def batches_of(self, epoch: int) -> list[Tensor]:
-        """Return the row positions of an epoch's batches; one too small for all ranks is left out."""
+        """Return the row positions of an epoch's batches, without one too small for all ranks."""
         order = epoch_order(len(self.data), self.batch_size, self.seed, epoch)
         least = 2 * self.accelerator.num_processes
         if len(order) > 1 and len(order[-1]) < least:
@@ -111,12 +113,12 @@ class Loop:
             )
         return order
 
-    def run(self, test: Data | None) -> None:
+    def run(self) -> None:
         """Train from the present position to the end."""
         with Interrupts() as interrupts, self._bar() as bar:
             while not self.finished:
                 self._epoch(bar, interrupts)
-                self._end_of_epoch(bar, test)
+                self._end_of_epoch(bar)
                 interrupts.check(self._save_now)
 
     @property
@@ -130,6 +132,10 @@ class Loop:
         """Whether all epochs are done, or the run stopped early at the end of one."""
         out_of_steps = self.total_steps >= (self.options.max_steps or math.inf)
         return self.stopped or self.epoch >= self.options.epochs or (out_of_steps and not self.done)
+
+    @property
+    def _in_last_ten(self) -> bool:
+        return self.epoch > self.options.epochs - 10
 
     def _bar(self) -> Bar:
         shown = self.options.progress and self.accelerator.is_main_process
@@ -165,7 +171,9 @@ class Loop:
         rate = self.options.learning_rate * rate_factor(self.options, position)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        _seed_device(derive_seed(self.seed, "step", self.total_steps, self.accelerator.process_index))
+        _seed_device(
+            derive_seed(self.seed, "step", self.total_steps, self.accelerator.process_index)
+        )
         rows_left = rows = self._rows_of_step()
         while rows_left:
             self.clock.start()
@@ -213,14 +221,15 @@ class Loop:
             if not math.isfinite(value):
                 raise DataError(
                     f"distill: expected finite losses; the term `{name}` became {value} in epoch "
-                    f"{self.epoch + 1} by step {self.total_steps}. Lower `learning_rate`, set `clip` "
+                    f"{self.epoch + 1} by step {self.total_steps}. Lower `learning_rate`, set "
+                    "`clip` "
                     "or `warmup_epochs`, or look for rows with extreme inputs."
                 )
         return values
 
-    def _end_of_epoch(self, bar: Bar, test: Data | None) -> None:
-        mean = {name: self.accelerator.reduce(value, "mean") for name, value in self.sums.items()}
-        self.sums = mean
+    def _end_of_epoch(self, bar: Bar) -> None:
+        for name, value in self.sums.items():
+            self.sums[name] = cast(Tensor, self.accelerator.reduce(value, "mean"))
         values = {f"loss {name}": value for name, value in self._read_sums().items()}
         values["learning rate"] = self.optimizer.param_groups[0]["lr"]
         self.epoch += 1
@@ -232,12 +241,13 @@ class Loop:
             self._note_best(found)
             self._note_last_ten(found)
             bar.say(", ".join(f"{name} {value:.4f}" for name, value in list(found.items())[:1]))
-        elif self.validation is None and test is not None and self.epoch > self.options.epochs - 10:
+        elif self.validation is None and self.test is not None and self._in_last_ten:
             # Measured, never chosen by: without validation data there is no "best".
-            self._note_last_ten(self.evaluated(test))
+            self._note_last_ten(self.evaluated(self.test))
         self.record.add_to_curves(values)
         self.record.time = {
-            "seconds": self.seconds, **{f"share {k}": v for k, v in self.clock.shares().items()}
+            "seconds": self.seconds,
+            **{f"share {k}": v for k, v in self.clock.shares().items()},
         }
         if self.out is not None and self.accelerator.is_main_process:
             self.record.save(self.out)
@@ -270,7 +280,9 @@ class Loop:
             return
         better = value > self.best.value if direction == "max" else value < self.best.value
         if better or math.isnan(self.best.value):
-            weights = {key: part.detach().cpu().clone() for key, part in self.student.state_dict().items()}
+            weights = {
+                key: part.detach().cpu().clone() for key, part in self.student.state_dict().items()
+            }
             self.best = Best(value, self.epoch, found, weights)
         elif self.options.patience and self.epoch - self.best.epoch >= self.options.patience:
             self.stopped = True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import torch
 
@@ -11,25 +11,26 @@ from limbeck.checks import LimbeckError
 from limbeck.training.options import Options
 
 
-class OutOfMemory(LimbeckError, MemoryError):
+class OutOfMemoryError(LimbeckError, MemoryError):
     """The device or the machine has not enough memory for these settings."""
 
 
 @contextlib.contextmanager
-def memory_advice(options: Options, device: torch.device) -> Iterator[None]:
-    """Turn an out-of-memory error inside the block into OutOfMemory with what to change."""
+def memory_advice(options: Options, device: torch.device) -> Generator[None]:
+    """Turn an out-of-memory error inside the block into OutOfMemoryError with what to change."""
     try:
         yield
     except (RuntimeError, MemoryError) as problem:
         if not _is_out_of_memory(problem):
             raise
         batch = options.batch_size or 64
-        raise OutOfMemory(
+        raise OutOfMemoryError(
             f"distill: expected the run to fit into the memory of {device}; it does not with "
             f"batch_size {batch}, accumulate {options.accumulate}, {options.precision}.\n"
             f"  1. accumulate={options.accumulate * 2}: half the rows at a time, the same step "
             "(losses that compare samples then see half as many)\n"
-            f"  2. batch_size={max(batch // 2, 1)} and learning_rate={options.learning_rate / 2:g}\n"
+            f"  2. batch_size={max(batch // 2, 1)} and "
+            f"learning_rate={options.learning_rate / 2:g}\n"
             '  3. precision="bf16", teacher_precision="bf16"\n'
             '  4. teacher_device="cpu", or store the teacher\'s outputs once\n'
             "What was saved before is whole; a smaller run can start at once."

@@ -108,7 +108,8 @@ def explained(where: str, problem: ValidationError, model: type[BaseModel]) -> s
         if error["type"] == "extra_forbidden":
             known = _fields_at(model, error["loc"][:-1])
             lines.append(
-                f"{where}: expected a known field; got `{place}`.{nearest(str(error['loc'][-1]), known)}"
+                f"{where}: expected a known field; got "
+                f"`{place}`.{nearest(str(error['loc'][-1]), known)}"
                 f" Fields: {', '.join(sorted(known))}."
             )
         elif error["type"] == "missing":
@@ -127,6 +128,7 @@ def _fields_at(model: type[BaseModel], place: tuple[int | str, ...]) -> list[str
         inner = getattr(field, "annotation", None)
         kinds = [inner, *getattr(inner, "__args__", ())]
         model = next(
-            (kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), model
+            (kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)),
+            model,
         )
     return list(model.model_fields)

@@ -115,7 +115,8 @@ def check_labels(data: Data, classes: int, task: Task) -> list[Finding]:
     if len(labels) and int(labels.max()) >= classes:
         row = int((targets == labels.max()).nonzero()[0])
         raise DataError(
-            f"{data.name}: expected labels from 0 to {classes - 1}, the student's {classes} outputs; "
+            f"{data.name}: expected labels from 0 to {classes - 1}, the student's {classes} "
+            "outputs; "
             f"got {int(labels.max())} in row {row}. Correct the labels or the student's classes."
         )
     if len(labels) and len(labels.unique()) == 1:
@@ -127,7 +128,9 @@ def check_labels(data: Data, classes: int, task: Task) -> list[Finding]:
         return [Finding("warning", f"{data.name}: no row is labelled; the task term is zero.")]
     unlabelled = len(targets) - len(labels)
     if unlabelled:
-        return [Finding("fact", f"{data.name}: {unlabelled} of {len(targets)} rows are unlabelled.")]
+        return [
+            Finding("fact", f"{data.name}: {unlabelled} of {len(targets)} rows are unlabelled.")
+        ]
     return []
 
 
@@ -150,7 +153,8 @@ def check_teacher(
         findings.append(
             Finding(
                 level,
-                f"teacher: expected {classes} classes, as the student's; got {logits.shape[1]}. A loss "
+                f"teacher: expected {classes} classes, as the student's; got {logits.shape[1]}. "
+                "A loss "
                 "on logits needs the same classes; use a loss on features, such as itrd.",
             )
         )
@@ -191,7 +195,8 @@ def check_gradient(step: nn.Module, batch: Batch, teachers: Sequence[Teacher]) -
                 findings.append(
                     Finding(
                         "error",
-                        f"loss: {type(loss).__name__} (term {position}) gives the student no gradient. "
+                        f"loss: {type(loss).__name__} (term {position}) gives the student no "
+                        "gradient. "
                         "Check its layers and weights.",
                     )
                 )
@@ -217,12 +222,13 @@ def check_inputs(batch: Batch, models: dict[str, nn.Module]) -> list[Finding]:
         if found is not None and (low < -0.01 or high > 1.01)
     ]
     kinds = {found is None for found in own.values()}
-    if len(kinds) == 2 and 0 <= low and high <= 1:
+    if len(kinds) == 2 and low >= 0 and high <= 1:
         bare = " and ".join(who for who, found in own.items() if found is None)
         findings.append(
             Finding(
                 "warning",
-                f"{bare}: sees raw pixels in [0, 1] while the other model normalises its input. If it "
+                f"{bare}: sees raw pixels in [0, 1] while the other model normalises its input. "
+                "If it "
                 "was trained on normalised images, wrap it.",
             )
         )
@@ -234,13 +240,16 @@ def check_disk(out: Path | None, modules: Sequence[nn.Module]) -> list[Finding]:
     if out is None:
         return []
     bytes_needed = 8 * sum(p.numel() * p.element_size() for m in modules for p in m.parameters())
-    place = next((folder for folder in (out, *out.absolute().parents) if folder.exists()), Path("/"))
+    place = next(
+        (folder for folder in (out, *out.absolute().parents) if folder.exists()), Path("/")
+    )
     free = shutil.disk_usage(place).free
     if free < bytes_needed + 2**24:
         return [
             Finding(
                 "error",
-                f"{out}: expected {bytes_needed / 2**20 + 16:.0f} MiB of free disk for checkpoints; "
+                f"{out}: expected {bytes_needed / 2**20 + 16:.0f} MiB of free disk for "
+                "checkpoints; "
                 f"got {free / 2**20:.0f} MiB. Free some, or choose another `out`.",
             )
         ]
@@ -255,7 +264,9 @@ def settle(findings: Sequence[Finding], *, force: bool) -> list[str]:
     """
     errors = [finding.text for finding in findings if finding.level == "error"]
     if errors and not force:
-        raise PreflightError("\n".join([*errors, "(force=True or --set force=true goes on all the same.)"]))
+        raise PreflightError(
+            "\n".join([*errors, "(force=True or --set force=true goes on all the same.)"])
+        )
     return [f"forced: {text}" for text in errors] + [
         finding.text for finding in findings if finding.level == "warning"
     ]
@@ -273,7 +284,8 @@ def _accuracy_findings(logits: Tensor, labels: Tensor, accuracy: float) -> list[
         return [
             Finding(
                 "error",
-                f"teacher: {accuracy:.1%} right as its classes stand, {matched:.1%} if they are put in "
+                f"teacher: {accuracy:.1%} right as its classes stand, {matched:.1%} if they are "
+                "put in "
                 "another order. Its classes seem to be permuted against the labels.",
             )
         ]
@@ -281,7 +293,8 @@ def _accuracy_findings(logits: Tensor, labels: Tensor, accuracy: float) -> list[
         return [
             Finding(
                 "error",
-                f"teacher: {accuracy:.1%} right on {rows} rows, where guessing gives {chance:.1%}. Check "
+                f"teacher: {accuracy:.1%} right on {rows} rows, where guessing gives "
+                f"{chance:.1%}. Check "
                 "its weights, its normalisation and the labels.",
             )
         ]
@@ -291,13 +304,15 @@ def _accuracy_findings(logits: Tensor, labels: Tensor, accuracy: float) -> list[
 def _reaches(value: Tensor, parameters: Sequence[nn.Parameter]) -> bool:
     if not value.requires_grad:
         return False
-    gradients = torch.autograd.grad(value, parameters, allow_unused=True)
-    return any(gradient is not None and bool(gradient.any()) for gradient in gradients)
+    gradients = torch.autograd.grad(value, parameters, materialize_grads=True)
+    return any(bool(gradient.any()) for gradient in gradients)
 
 
 def _normalisation(model: nn.Module) -> tuple[Any, Any] | None:
     for part in model.modules():
         buffers = dict(part.named_buffers(recurse=False))
         if set(buffers) == {"mean", "std"}:
-            return tuple(buffers["mean"].flatten().tolist()), tuple(buffers["std"].flatten().tolist())
+            return tuple(buffers["mean"].flatten().tolist()), tuple(
+                buffers["std"].flatten().tolist()
+            )
     return None

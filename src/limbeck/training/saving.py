@@ -83,7 +83,8 @@ def load(folder: Path | str, model: nn.Module | None = None, *, trust: bool = Fa
             )
         if not trust and not is_trusted(source["builder"]):
             raise ModelError(
-                f"{folder}: the folder asks to call {source['builder']}, code that is not limbeck's. "
+                f"{folder}: the folder asks to call {source['builder']}, code that is not "
+                "limbeck's. "
                 "Pass model=..., or trust=True (on the command line: --trust) if you trust it."
             )
         model = build(source["builder"], **source.get("kwargs", {}))

@@ -43,14 +43,16 @@ class LiveTeacher:
         self.capture = Capture(self.module, layers, example=example, name="teacher")
 
     def __call__(self, batch: Batch) -> Outputs:
-        """Return logits and features as ordinary tensors on the batch's device, in float32 at least."""
+        """Return logits and features, in float32 at least, on the batch's device."""
         self.module.eval()
         with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
             outputs = self.capture(_to(batch.inputs, self.device))
         # Cloned outside of inference mode: autograd may not save inference tensors.
         target = batch.index.device
         logits = None if outputs.logits is None else _plain(outputs.logits, target)
-        return Outputs(logits, {name: _plain(value, target) for name, value in outputs.features.items()})
+        return Outputs(
+            logits, {name: _plain(value, target) for name, value in outputs.features.items()}
+        )
 
     def close(self) -> None:
         """Remove the hooks."""
@@ -76,7 +78,8 @@ def teachers_of(
             found.append(cast(Teacher, one))
         else:
             raise ModelError(
-                "teacher: expected a torch module, a Teacher (teacher(batch) -> Outputs), several of "
+                "teacher: expected a torch module, a Teacher (teacher(batch) -> Outputs), "
+                "several of "
                 f"them or None; got {type(one).__name__}."
             )
     return found

@@ -49,7 +49,8 @@ def loss_of(loss: Any, layers: Layers | None, task: Task) -> nn.Module:
         module = _by_name(dict(loss), layers)
     elif layers is not None:
         raise ArgumentError(
-            "distill: expected `layers` only beside a loss given by name; a module carries its own. "
+            "distill: expected `layers` only beside a loss given by name; a module carries its "
+            "own. "
             "Give the module its layers."
         )
     elif isinstance(loss, nn.Module):
@@ -58,7 +59,8 @@ def loss_of(loss: Any, layers: Layers | None, task: Task) -> nn.Module:
         module = OwnLoss(loss)
     else:
         raise ArgumentError(
-            f"distill: expected `loss` to be a name ({', '.join(LOSSES)}), a module or a function; got "
+            f"distill: expected `loss` to be a name ({', '.join(LOSSES)}), a module or a "
+            "function; got "
             f"{type(loss).__name__}."
         )
     meant_for = getattr(module, "tasks", None)
@@ -99,7 +101,8 @@ def weights_of(loss: nn.Module | None, weight: float | None) -> tuple[float, flo
         return getattr(loss, "published_weights", (1.0, 1.0))
     if isinstance(weight, bool) or not isinstance(weight, (int, float)):
         raise ArgumentError(
-            f"distill: expected `weight` to be None (the method's published combination) or a number "
+            "distill: expected `weight` to be None (the method's published combination) or a "
+            "number "
             f"in [0, 1]; got {weight!r}."
         )
     check_between("distill", 0.0, 1.0, weight=weight)
@@ -124,12 +127,14 @@ def _by_name(options: dict[str, Any], layers: Layers | None) -> nn.Module:
     if layers is not None:
         if "layer" not in accepted:
             raise ArgumentError(
-                f"distill: expected no `layers` for {name}, which compares outputs; got {dict(layers)}."
+                f"distill: expected no `layers` for {name}, which compares outputs; got "
+                f"{dict(layers)}."
             )
         unknown = set(layers) - {"student", "teacher"}
         if unknown:
             raise ArgumentError(
-                f"distill: expected `layers` for student and teacher; got {', '.join(sorted(unknown))}."
+                "distill: expected `layers` for student and teacher; got "
+                f"{', '.join(sorted(unknown))}."
             )
         options["layer"] = {who: layers.get(who, PENULTIMATE) for who in ("student", "teacher")}
     for option in options:

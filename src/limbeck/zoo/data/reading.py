@@ -45,11 +45,10 @@ def read_array(path: Path) -> np.ndarray:
     Raises:
         DataError: If it is not a whole .npy file of numbers.
     """
+    content = io.BytesIO(read_bytes(path))
     try:
-        return np.load(io.BytesIO(read_bytes(path)), allow_pickle=False)
+        return np.load(content, allow_pickle=False)
     except (ValueError, EOFError, OSError) as problem:
-        if isinstance(problem, DataError):
-            raise
         raise damaged(path, problem) from None
 
 

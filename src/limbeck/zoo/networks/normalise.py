@@ -21,7 +21,7 @@ STATISTICS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "mnist": ((0.1307,), (0.3081,)),
     "fashion_mnist": ((0.2860,), (0.3530,)),
-    "digits": ((0.3053,), (0.3761,)),
+    "digits": ((0.3053,), (0.3760,)),
     "none": ((0.0,), (1.0,)),
 }
 """Mean and standard deviation of a training set's pixels in [0, 1], one number a channel."""
