@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -14,6 +14,7 @@ from limbeck.types import Outputs
 
 
 PENULTIMATE = "penultimate"
+FORWARD_ERRORS = (RuntimeError, TypeError, ValueError, IndexError, AttributeError, KeyError)
 Inputs = Tensor | dict[str, Tensor]
 
 
@@ -49,9 +50,12 @@ class Capture:
         self.layers = tuple(dict.fromkeys(layers))
         self._seen: dict[str, Tensor] = {}
         self._handles: list[RemovableHandle] = []
-        self._checked = False
-        for layer in self.layers:
-            self._watch(layer, example)
+        try:
+            for layer in self.layers:
+                self._watch(layer, example)
+        except BaseException:
+            self.close()
+            raise
 
     def __enter__(self) -> Capture:
         return self
@@ -74,15 +78,17 @@ class Capture:
         logits = logits_of(
             call(through or self.module, as_dtype_of(self.module, inputs)), self.name
         )
-        if not self._checked:
-            self._check_all_ran()
+        self._check_all_ran()
         return Outputs(logits=logits, features=dict(self._seen))
 
     def _watch(self, layer: str, example: Inputs | None) -> None:
         if layer == PENULTIMATE:
             head = self.module.get_submodule(find_head(self.module, example, self.name))
             self._handles.append(
-                head.register_forward_pre_hook(lambda _, inputs: self._keep(layer, inputs[0]))
+                head.register_forward_pre_hook(
+                    lambda _, inputs, named: self._keep(layer, inputs or list(named.values())),
+                    with_kwargs=True,
+                )
             )
             return
         try:
@@ -107,7 +113,8 @@ class Capture:
                 f"{self.name}: expected layer {layer!r} to give a tensor; got "
                 f"{type(output).__name__}. Name a layer inside of it."
             )
-        self._seen[layer] = output
+        # A copy, because a later layer may work in place, as ReLU(inplace=True) does.
+        self._seen[layer] = output if layer == PENULTIMATE else output.clone()
 
     def _check_all_ran(self) -> None:
         silent = [layer for layer in self.layers if layer not in self._seen]
@@ -117,7 +124,6 @@ class Capture:
                 "they "
                 "did not. Name layers that forward() calls."
             )
-        self._checked = True
 
 
 def call(module: Any, inputs: Inputs) -> Any:
@@ -133,9 +139,9 @@ def logits_of(output: Any, name: str = "model") -> Tensor:
     """
     if isinstance(output, Tensor):
         return output
-    if getattr(output, "logits", None) is not None:
+    if isinstance(getattr(output, "logits", None), Tensor):
         return output.logits
-    if isinstance(output, dict) and isinstance(output.get("logits"), Tensor):
+    if isinstance(output, Mapping) and isinstance(output.get("logits"), Tensor):
         return output["logits"]
     if isinstance(output, (tuple, list)) and output and isinstance(output[0], Tensor):
         return output[0]
@@ -178,15 +184,36 @@ def find_head(module: nn.Module, example: Inputs | None, name: str = "model") ->
 
 
 def evaluated(module: nn.Module, inputs: Inputs, name: str = "model") -> Tensor:
-    """Return the logits of one forward pass in eval mode, without gradient; modes are restored."""
+    """Return the logits of one forward pass in eval mode, without gradient; modes are restored.
+
+    Raises:
+        ModelError: If the forward pass fails; the inputs are described.
+    """
     modes = {part: part.training for part in module.modules()}
     module.eval()
     try:
         with torch.no_grad():
-            return logits_of(call(module, as_dtype_of(module, inputs)), name)
+            output = call(module, as_dtype_of(module, inputs))
+    except FORWARD_ERRORS as problem:
+        raise ModelError(failure_of(name, module, inputs, problem)) from None
     finally:
         for part, mode in modes.items():
             part.training = mode
+    return logits_of(output, name)
+
+
+def failure_of(name: str, module: Any, inputs: Inputs, problem: Exception) -> str:
+    """Say in one line on which inputs a model's forward pass failed."""
+    given = inputs if isinstance(inputs, dict) else {"inputs": inputs}
+    shapes = ", ".join(
+        f"{key} {tuple(value.shape)} {str(value.dtype).removeprefix('torch.')} on {value.device}"
+        for key, value in given.items()
+    )
+    first = (str(problem) or type(problem).__name__).splitlines()[0]
+    return (
+        f"{name}: expected {type(module).__name__} to take a batch of {shapes}; its forward pass "
+        f"failed: {first}. Check the model's input size, channels and device."
+    )
 
 
 def as_dtype_of(module: nn.Module, inputs: Inputs) -> Inputs:

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, default_collate
+from torch.utils.data import (
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    Subset,
+    SubsetRandomSampler,
+    TensorDataset,
+    default_collate,
+    default_convert,
+)
 
 from limbeck.checks import ArgumentError, DataError
 from limbeck.types import Batch
@@ -29,8 +40,10 @@ class Data:
 
     Args:
         source: A map-style Dataset of ``(input, target)`` or of inputs alone (an input is a tensor
-            or a dict of tensors), a DataLoader over one (its batch size, workers and collation are
-            kept, its sampler is replaced), a pair of arrays, or a single array of inputs.
+            or a dict of tensors, in which ``labels`` or ``label`` are the targets), a DataLoader
+            over one (its batch size, workers, collation and the rows of a SubsetRandomSampler are
+            kept, its order is not), a pair ``(inputs, targets)`` of arrays or lists, a dict of
+            arrays, or a single array of inputs.
         augment: ``augment(inputs, index, view)`` on a whole batch, on the device: a pure function
             of its arguments, so that a view can be made again. Dict inputs are passed as they are.
         weights: Weight of each row in the task term, [rows], not negative.
@@ -38,8 +51,8 @@ class Data:
         name: What messages call this data.
 
     Raises:
-        DataError: If there are no rows, lengths differ, inputs are not finite, or targets lie
-            below -1.
+        DataError: If there are no rows, lengths differ, inputs or real-valued targets are
+            infinite, inputs are NaN, or integer targets lie below -1.
         ArgumentError: If ``source`` is none of the kinds above.
     """
 
@@ -57,10 +70,7 @@ class Data:
         self.class_names = list(class_names) if class_names is not None else None
         self.batch_size: int | None = None
         self.source = self._opened(source)
-        if len(self) == 0:
-            raise DataError(
-                f"{name}: expected at least one row; got none. Check the path or split."
-            )
+        self._check_rows()
         self.weights = self._checked_weights(weights)
 
     @classmethod
@@ -84,11 +94,20 @@ class Data:
         return self._like(self.source.to(device), self.weights)
 
     def subset(self, index: Any) -> Data:
-        """Return the rows at ``index`` as data of their own; their positions start at 0 again."""
-        rows = torch.as_tensor(np.asarray(index), dtype=torch.int64)
-        return self._like(
+        """Return the rows at ``index`` as data of their own; their positions start at 0 again.
+
+        Args:
+            index: Positions, or a mask of one truth value a row.
+
+        Raises:
+            DataError: If a position lies outside of the data, or no row is chosen.
+        """
+        rows = self._positions(index)
+        chosen = self._like(
             self.source.subset(rows), None if self.weights is None else self.weights[rows]
         )
+        chosen._check_rows()
+        return chosen
 
     def viewed(self, augment: Augment | None) -> Data:
         """Return the same rows under another augmentation, or none."""
@@ -105,6 +124,7 @@ class Data:
         """
         where = torch.device(device)
         for (index, view), (inputs, targets) in self.source.read(plan):
+            weights = None if self.weights is None else self.weights[index.cpu()].to(where)
             index, view = index.to(where), view.to(where)
             inputs = _moved(inputs, where)
             if self.augment is not None:
@@ -114,7 +134,7 @@ class Data:
                 targets=None if targets is None else targets.to(where, non_blocking=True),
                 index=index,
                 view=view,
-                weights=None if self.weights is None else self.weights[index.cpu()].to(where),
+                weights=weights,
             )
 
     def in_order(self, batch_size: int, view: int = 0) -> list[Rows]:
@@ -130,38 +150,61 @@ class Data:
         copy.source, copy.weights = source, weights
         return copy
 
+    def _check_rows(self) -> None:
+        if len(self) == 0:
+            raise DataError(
+                f"{self.name}: expected at least one row; got none. Check the path or split."
+            )
+
+    def _positions(self, index: Any) -> Tensor:
+        given = index.cpu() if isinstance(index, Tensor) else torch.as_tensor(np.asarray(index))
+        if given.dtype == torch.bool and given.shape == (len(self),):
+            return given.nonzero()[:, 0]
+        if not given.numel():
+            return given.flatten().to(torch.int64)
+        whole = not (given.is_floating_point() or given.dtype == torch.bool) and given.ndim == 1
+        rows = given.to(torch.int64)
+        if not whole or int(rows.min()) < -len(self) or int(rows.max()) >= len(self):
+            raise DataError(
+                f"{self.name}: expected row positions from 0 to {len(self) - 1}, or a mask of "
+                f"{len(self)} truth values; got {str(given.dtype).removeprefix('torch.')} of shape "
+                f"{tuple(given.shape)} from {given.min().item()} to {given.max().item()}."
+            )
+        return rows % len(self)
+
     def _opened(self, source: Any) -> Arrays | Items:
         if isinstance(source, (Arrays, Items)):
             return source
         if isinstance(source, DataLoader):
             self.batch_size = source.batch_size
-            if isinstance(source.dataset, IterableDataset):
-                raise ArgumentError(_refused_stream(self.name))
-            return Items(
-                source.dataset,
-                collate=source.collate_fn,
-                workers=source.num_workers,
-                name=self.name,
-            )
+            return self._items_of_loader(source)
         if isinstance(source, IterableDataset):
             raise ArgumentError(_refused_stream(self.name))
         if isinstance(source, TensorDataset) and len(source.tensors) <= 2:
             return Arrays(*source.tensors, name=self.name)
-        if _is_array(source) or isinstance(source, dict):
+        if _is_array(source):
             return Arrays(source, name=self.name)
-        if isinstance(source, (tuple, list)) and len(source) == 2 and _is_inputs(source[0]):
+        if isinstance(source, Mapping):
+            return Arrays(*_parted(source), name=self.name)
+        if _is_pair(source):
             return Arrays(source[0], source[1], name=self.name)
-        if (
-            hasattr(source, "__getitem__")
-            and hasattr(source, "__len__")
-            and not isinstance(source, str)
-        ):
+        if _is_map_style(source):
             return Items(cast(Dataset[Any], source), name=self.name)
         raise ArgumentError(
-            f"{self.name}: expected a Dataset with __len__ and __getitem__, a DataLoader, a pair "
-            "of "
-            f"arrays or a Data; got {type(source).__name__}. Wrap it in one of these."
+            f"{self.name}: expected a Dataset with __len__ and __getitem__, a DataLoader, or a "
+            f"pair of arrays; got {type(source).__name__}. Wrap it in one of these."
         )
+
+    def _items_of_loader(self, loader: DataLoader[Any]) -> Items:
+        dataset = loader.dataset
+        if isinstance(dataset, IterableDataset) or not _is_map_style(dataset):
+            raise ArgumentError(_refused_stream(self.name))
+        if isinstance(loader.sampler, SubsetRandomSampler):
+            dataset = Subset(dataset, list(loader.sampler.indices))
+        # Without batches of its own the loader would convert rows one by one.
+        alone = loader.batch_sampler is None and loader.collate_fn is default_convert
+        collate = default_collate if alone else loader.collate_fn
+        return Items(dataset, collate=collate, workers=loader.num_workers, name=self.name)
 
     def _checked_weights(self, weights: Any) -> Tensor | None:
         if weights is None:
@@ -182,7 +225,7 @@ class Arrays:
     def __init__(self, inputs: Any, targets: Any = None, *, name: str = "data") -> None:
         self.inputs: Inputs = (
             {key: _as_tensor(value, name) for key, value in inputs.items()}
-            if isinstance(inputs, dict)
+            if isinstance(inputs, Mapping)
             else _as_tensor(inputs, name)
         )
         self.targets = None if targets is None else _as_targets(targets, name)
@@ -194,7 +237,7 @@ class Arrays:
             got = ", ".join(f"{key} {length}" for key, length in lengths.items())
             raise DataError(f"{name}: expected one target for each input; got rows: {got}.")
         for key, value in parts.items():
-            _check_finite(value, f"{name}: {key}")
+            _check_finite(value, torch.arange(len(value)), f"{name}: {key}")
 
     def __len__(self) -> int:
         first = next(iter(self.inputs.values())) if isinstance(self.inputs, dict) else self.inputs
@@ -243,7 +286,7 @@ class Items:
 
     def subset(self, rows: Tensor) -> Items:
         """Return the rows at these positions."""
-        chosen = torch.utils.data.Subset(self.dataset, rows.tolist())
+        chosen = Subset(self.dataset, rows.tolist())
         return Items(chosen, collate=self.collate, workers=self.workers, name=self.name)
 
     def read(self, plan: Iterable[Rows]) -> Iterator[tuple[Rows, tuple[Inputs, Tensor | None]]]:
@@ -256,23 +299,41 @@ class Items:
             collate_fn=self.collate,
             pin_memory=torch.cuda.is_available(),
         )
-        for position, collated in zip(rows, loader, strict=True):
+        for (index, view), collated in zip(rows, loader, strict=True):
             inputs, targets = self._parted(collated)
             for key, value in inputs.items() if isinstance(inputs, dict) else [("inputs", inputs)]:
-                _check_finite(value, f"{self.name}: {key} of rows {position[0][:3].tolist()}...")
-            yield position, (inputs, None if targets is None else _as_targets(targets, self.name))
+                if len(value) != len(index):
+                    raise DataError(
+                        f"{self.name}: expected {len(index)} rows of {key} for as many items; got "
+                        f"{len(value)}. Let the collate_fn keep every item, one row each."
+                    )
+                _check_finite(value, index, f"{self.name}: {key}")
+            yield (index, view), (inputs, self._targets(targets, index))
 
-    def _parted(self, collated: Any) -> tuple[Inputs, Tensor | None]:
-        if isinstance(collated, (tuple, list)) and len(collated) == 2:
-            return collated[0], collated[1]
-        if isinstance(collated, Mapping):  # a dict, or the BatchEncoding of a tokenizer
-            inputs = {key: value for key, value in collated.items() if key not in _TARGET_KEYS}
-            return inputs, next((collated[key] for key in _TARGET_KEYS if key in collated), None)
-        if isinstance(collated, Tensor):
-            return collated, None
+    def _targets(self, targets: Any, index: Tensor) -> Tensor | None:
+        if targets is None:
+            return None
+        found = _as_targets(targets, self.name)
+        if len(found) != len(index):
+            raise DataError(
+                f"{self.name}: expected one target for each input; got {len(found)} for "
+                f"{len(index)} inputs."
+            )
+        return found
+
+    def _parted(self, collated: Any) -> tuple[Inputs, Any]:
+        inputs, targets = collated, None
+        if isinstance(collated, (tuple, list)) and len(collated) in (1, 2):
+            inputs, targets = collated if len(collated) == 2 else (collated[0], None)
+        elif isinstance(collated, Mapping):
+            inputs, targets = _parted(collated)
+        if isinstance(inputs, Mapping) and all(_is_array(part) for part in inputs.values()):
+            return {key: _as_tensor(part, self.name) for key, part in inputs.items()}, targets
+        if _is_array(inputs):
+            return _as_tensor(inputs, self.name), targets
         raise DataError(
             f"{self.name}: expected items (input, target), inputs alone, or dicts of tensors; got "
-            f"batches of type {type(collated).__name__}. Give the DataLoader a collate_fn."
+            f"batches of {_kinds(collated)}. Give the DataLoader a collate_fn."
         )
 
 
@@ -280,18 +341,36 @@ def _is_array(value: Any) -> bool:
     return isinstance(value, (Tensor, np.ndarray))
 
 
-def _is_inputs(value: Any) -> bool:
-    return _is_array(value) or (
-        isinstance(value, dict) and all(_is_array(part) for part in value.values())
-    )
+def _is_pair(value: Any) -> bool:
+    """Tell (inputs, targets) from a list of two items, whose first is an item of its own."""
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        return False
+    return isinstance(value, tuple) or _is_array(value[0]) or isinstance(value[0], Mapping)
+
+
+def _is_map_style(value: Any) -> bool:
+    has_both = hasattr(value, "__getitem__") and hasattr(value, "__len__")
+    return has_both and not isinstance(value, (str, bytes))
+
+
+def _parted(named: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
+    """Split a dict, or the BatchEncoding of a tokenizer, into inputs and targets."""
+    inputs = {key: value for key, value in named.items() if key not in _TARGET_KEYS}
+    return inputs, next((named[key] for key in _TARGET_KEYS if key in named), None)
+
+
+def _kinds(collated: Any) -> str:
+    parts = collated.values() if isinstance(collated, Mapping) else collated
+    if not isinstance(collated, (tuple, list, Mapping)):
+        return f"type {type(collated).__name__}"
+    inside = ", ".join(type(part).__name__ for part in parts)
+    return f"type {type(collated).__name__} ({inside})"
 
 
 def _as_tensor(value: Any, name: str) -> Tensor:
     try:
-        tensor = (
-            value if isinstance(value, Tensor) else torch.from_numpy(np.ascontiguousarray(value))
-        )
-    except TypeError as problem:
+        tensor = value if isinstance(value, Tensor) else _from_numpy(np.asarray(value))
+    except (TypeError, ValueError) as problem:
         raise DataError(
             f"{name}: expected arrays of numbers; got {type(value).__name__} ({problem}). "
             "Encode text or categories as numbers first."
@@ -301,24 +380,39 @@ def _as_tensor(value: Any, name: str) -> Tensor:
     return tensor
 
 
+def _from_numpy(array: NDArray[Any]) -> Tensor:
+    if array.dtype.hasobject or array.dtype.kind in "USVMm":
+        raise TypeError(f"type {array.dtype}")
+    array = array.astype(array.dtype.newbyteorder("="), order="C", copy=False)
+    with warnings.catch_warnings():  # rows are copied before anybody writes to them
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.from_numpy(array)
+
+
 def _as_targets(value: Any, name: str) -> Tensor:
-    tensor = _as_tensor(np.asarray(value) if isinstance(value, (list, tuple)) else value, name)
+    tensor = _as_tensor(value, name)
     if tensor.is_floating_point():
+        if bool(torch.isinf(tensor).any()):
+            raise DataError(
+                f"{name}: expected finite targets, or NaN for unlabelled rows; got infinity in "
+                f"{int(torch.isinf(tensor).sum())} places."
+            )
         return tensor
     tensor = tensor.to(torch.int64)
     if tensor.numel() and int(tensor.min()) < -1:
         raise DataError(
-            f"{name}: expected targets >= 0, or -1 for unlabelled rows; got {int(tensor.min())}."
+            f"{name}: expected targets >= 0, or -1 for unlabelled rows; got {int(tensor.min())}. "
+            "For a regression give targets as real numbers, NaN where a row has none."
         )
     return tensor
 
 
-def _check_finite(values: Tensor, where: str) -> None:
+def _check_finite(values: Tensor, index: Tensor, where: str) -> None:
     if not values.is_floating_point():
         return
     bad = ~torch.isfinite(values)
     if bool(bad.any()):
-        row = int(bad.reshape(len(values), -1).any(1).nonzero()[0])
+        row = int(index[bad.reshape(len(values), -1).any(1).nonzero()[0].to(index.device)])
         raise DataError(
             f"{where}: expected finite numbers; got NaN or infinity in {int(bad.sum())} places, "
             f"first in row {row}. Remove or repair these rows."

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
 
-from limbeck.checks import ArgumentError
+from limbeck.checks import ArgumentError, check_choice
 
 
 Status = Literal["resolved", "unresolved", "exact"]
@@ -42,7 +42,8 @@ class Estimate:
     raw: float | None = None
 
     def __post_init__(self) -> None:
-        """Refuse an interval that does not hold its value."""
+        """Refuse an interval that does not hold its value, and an unknown status."""
+        check_choice("Estimate", "status", self.status, get_args(Status))
         if not self.lower <= self.value <= self.upper:
             raise ArgumentError(
                 f"Estimate: expected lower <= value <= upper; got {self.lower}, {self.value}, "
@@ -60,4 +61,13 @@ class Estimate:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain numbers and strings, for JSON."""
-        return asdict(self) | {"settings": dict(self.settings)}
+        return {
+            "value": float(self.value),
+            "lower": float(self.lower),
+            "upper": float(self.upper),
+            "n": int(self.n),
+            "unit": self.unit,
+            "status": self.status,
+            "settings": dict(self.settings),
+            "raw": None if self.raw is None else float(self.raw),
+        }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import operator
 
 import torch
 from torch import Tensor
@@ -17,7 +18,9 @@ def derive_seed(*parts: int | str) -> int:
         >>> derive_seed(0, "order", 3) == derive_seed(0, "order", 4)
         False
     """
-    digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
+    # A number of numpy or a bool is written like the integer that it equals.
+    plain = tuple(str(part) if isinstance(part, str) else operator.index(part) for part in parts)
+    digest = hashlib.blake2b(repr(plain).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
 
 
@@ -42,6 +45,7 @@ def keyed_uniform(seed: int, index: Tensor, view: Tensor, count: int) -> Tensor:
     Returns:
         float32 [batch, count] in [0, 1), on the device of ``index``.
     """
+    index, view = index.to(torch.int64), view.to(torch.int64)
     position = torch.arange(count, device=index.device, dtype=torch.int64)
     state = _mixed(index + _signed(derive_seed(seed, "keyed")))
     state = _mixed(state ^ (view * _signed(0x9E3779B97F4A7C15)))

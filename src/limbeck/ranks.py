@@ -31,22 +31,24 @@ def share_of_batch(local_mean: Tensor, count: Tensor | int) -> Tensor:
     """
     if world_size() == 1:
         return local_mean
-    counts = torch.as_tensor(count, dtype=local_mean.dtype, device=local_mean.device).detach()
+    kind = torch.promote_types(local_mean.dtype, torch.float32)  # bfloat16 cannot count to 257
+    counts = torch.as_tensor(count, dtype=kind, device=local_mean.device).detach()
     total = counts.clone()
     dist.all_reduce(total)
-    return local_mean * counts * world_size() / total.clamp_min(torch.finfo(total.dtype).tiny)
+    share = counts / total.clamp_min(torch.finfo(kind).tiny)
+    return local_mean * (share * world_size()).to(local_mean.dtype)
 
 
 class _SumOverRanks(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, tensor: Tensor) -> Tensor:  # noqa: ARG004
-        total = tensor.detach().clone()
+        total = tensor.detach().clone(memory_format=torch.contiguous_format)
         dist.all_reduce(total)
         return total
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:  # noqa: ARG004
-        total = gradients[0].clone()
+        total = gradients[0].clone(memory_format=torch.contiguous_format)
         dist.all_reduce(total)
         return total
 

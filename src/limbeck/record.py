@@ -45,7 +45,7 @@ class RunRecord(BaseModel):
         warnings: What a reader must know before believing the numbers.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", ser_json_inf_nan="strings")
 
     schema_version: Literal[1] = SCHEMA_VERSION
     kind: Literal["train", "distill", "evaluate", "demo"]
@@ -130,8 +130,17 @@ def hardware() -> dict[str, Any]:
 
 
 def this_command() -> str:
-    """Return the shell command of this process, without the folder of its program."""
-    return shlex.join([Path(sys.argv[0]).name or "python", *sys.argv[1:]])
+    """Return the shell command of this process, with paths as seen from here or from home."""
+    arguments = [_without_person(argument) for argument in sys.argv[1:]]
+    return shlex.join([Path(sys.argv[0]).name or "python", *arguments])
+
+
+def _without_person(text: str) -> str:
+    """Shorten paths: the folder of a person carries a name that a record must not."""
+    for folder, short in ((Path.cwd(), ""), (Path.home(), "~/")):
+        if folder != Path(folder.anchor):
+            text = text.replace(f"{folder}/", short)
+    return text
 
 
 def _processor() -> str:

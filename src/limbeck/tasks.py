@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any, ClassVar, Literal, cast
 
 import torch
-from sklearn.metrics import average_precision_score, f1_score
 from torch import Tensor
 from torch.nn import functional as F
 
-from limbeck.checks import ArgumentError, ShapeError, check_between, check_choice
+from limbeck.checks import ArgumentError, DataError, ShapeError, check_between, check_choice
+from limbeck.labels import cross_entropy, total_weight
 from limbeck.ranks import share_of_batch
 from limbeck.types import Batch, Outputs, Task
 
@@ -22,7 +22,7 @@ class Classification:
 
     Args:
         class_weights: Weight of each class in the loss, [classes].
-        label_smoothing: Share of the target spread evenly over all classes, in [0, 1).
+        label_smoothing: Share of the target spread evenly over all classes, in [0, 1].
     """
 
     name: ClassVar[str] = "classification"
@@ -39,21 +39,21 @@ class Classification:
         logits, targets = _logits(outputs, self.name), batch.targets
         if targets is None:
             return logits.sum() * 0.0
-        labelled = targets >= 0
-        weights = _row_weights(batch, labelled)
-        if self.class_weights is not None:
-            weights = weights * self.class_weights.to(weights)[targets.clamp_min(0)]
-        each = F.cross_entropy(
-            logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits,
-            targets.clamp_min(0),
-            reduction="none",
+        _check_classes(targets, self.name)
+        mean = cross_entropy(
+            logits,
+            targets,
+            weights=batch.weights,
+            class_weights=self.class_weights,
             label_smoothing=self.label_smoothing,
         )
-        return weighted_mean(each, weights)
+        total = total_weight(targets, batch.weights, self.class_weights, like=mean.detach())
+        return share_of_batch(mean, total)
 
     def metrics(self, outputs: Outputs, batch: Batch) -> dict[str, float]:
         """Return accuracy, top-5 accuracy (above 5 classes) and cross-entropy [nats]."""
         logits, targets = _logits(outputs, self.name).double(), _targets(batch, self.name)
+        _check_classes(targets, self.name)
         kept = targets >= 0
         logits, targets = logits[kept], targets[kept]
         if not len(targets):
@@ -81,32 +81,35 @@ class MultiLabel:
         if targets is None:
             return logits.sum() * 0.0
         _check_targets(logits, targets, self.name)
-        known = _known(targets)
-        each = F.binary_cross_entropy_with_logits(
-            logits, torch.where(known, targets, 0).to(logits.dtype), reduction="none"
-        )
-        rows = (
-            torch.ones(len(batch), device=logits.device) if batch.weights is None else batch.weights
-        )
-        return weighted_mean(each, known * rows[:, None])
+        return weighted_mean(*_binary_terms(logits, targets, batch.weights))
 
     def metrics(self, outputs: Outputs, batch: Batch) -> dict[str, float]:
         """Return macro average precision, macro F1 at probability 1/2 and the cross-entropy."""
-        logits, targets = _logits(outputs, self.name).double(), _targets(batch, self.name)
+        from sklearn.metrics import average_precision_score, f1_score
+
+        logits = _logits(outputs, self.name).detach().double()
+        targets = _targets(batch, self.name)
+        _check_targets(logits, targets, self.name)
         known = _known(targets)
+        if not bool(((targets == 0) | (targets == 1))[known].all()):
+            raise DataError(
+                f"{self.name}: expected targets of 0 or 1, -1 or NaN where unknown, to evaluate "
+                "on; got other numbers. Round them, or use your own task."
+            )
         precision, f1 = [], []
         for column in range(logits.shape[1]):
             rows = known[:, column]
-            truth, score = targets[rows, column].numpy(), logits[rows, column].numpy()
+            truth, score = targets[rows, column].long().numpy(), logits[rows, column].numpy()
             if len(truth) and 0 < truth.sum() < len(truth):
                 precision.append(average_precision_score(truth, score))
                 f1.append(f1_score(truth, score > 0))
         if not precision:
             return {}
+        each, weights = _binary_terms(logits, targets, None)
         return {
             "average_precision": sum(precision) / len(precision),
             "f1": sum(f1) / len(f1),
-            "cross_entropy": self.loss(Outputs(logits), batch).item(),
+            "cross_entropy": ((each * weights).sum() / weights.sum()).item(),
         }
 
 
@@ -121,20 +124,18 @@ class Regression:
         predictions = _logits(outputs, self.name)
         if batch.targets is None:
             return predictions.sum() * 0.0
-        predictions = _as_columns(predictions)
+        predictions = _as_columns(_at_least_float32(predictions))
         targets = _as_columns(batch.targets).to(predictions.dtype)
         _check_targets(predictions, targets, self.name)
         known = torch.isfinite(targets)
         each = (predictions - torch.where(known, targets, 0)) ** 2
-        rows = (
-            torch.ones(len(batch), device=each.device) if batch.weights is None else batch.weights
-        )
-        return weighted_mean(each, known * rows[:, None])
+        return weighted_mean(each, _entry_weights(known, batch.weights, each))
 
     def metrics(self, outputs: Outputs, batch: Batch) -> dict[str, float]:
         """Return mean squared error, mean absolute error and R^2 (the mean over columns)."""
         predictions = _as_columns(_logits(outputs, self.name)).double()
         targets = _as_columns(_targets(batch, self.name)).double()
+        _check_targets(predictions, targets, self.name)
         kept = torch.isfinite(targets).all(1)
         predictions, targets = predictions[kept], targets[kept]
         if not len(targets):
@@ -213,8 +214,20 @@ def weighted_mean(each: Tensor, weights: Tensor) -> Tensor:
     return share_of_batch(mean, total.to(each.dtype))
 
 
-def _row_weights(batch: Batch, kept: Tensor) -> Tensor:
-    return kept.float() if batch.weights is None else kept * batch.weights
+def _binary_terms(logits: Tensor, targets: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return the cross-entropy of every entry [nats] and its weight: 0 where it is unknown."""
+    logits, known = _at_least_float32(logits), _known(targets)
+    truth = torch.where(known, targets, 0).to(logits.dtype)
+    each = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+    return each, _entry_weights(known, weights, each)
+
+
+def _entry_weights(known: Tensor, weights: Tensor | None, like: Tensor) -> Tensor:
+    return known.to(like) if weights is None else known.to(like) * weights.to(like)[:, None]
+
+
+def _at_least_float32(values: Tensor) -> Tensor:
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def _logits(outputs: Outputs, task: str) -> Tensor:
@@ -227,6 +240,15 @@ def _targets(batch: Batch, task: str) -> Tensor:
     if batch.targets is None:
         raise ArgumentError(f"{task}: expected targets to evaluate on; the data has none.")
     return batch.targets
+
+
+def _check_classes(targets: Tensor, task: str) -> None:
+    if targets.is_floating_point():
+        raise DataError(
+            f"{task}: expected integer class indices, -1 for unlabelled rows; got "
+            f"{str(targets.dtype).removeprefix('torch.')} of shape {tuple(targets.shape)}. "
+            "Convert them, or name another task: multilabel or regression."
+        )
 
 
 def _check_targets(predictions: Tensor, targets: Tensor, task: str) -> None:

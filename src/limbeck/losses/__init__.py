@@ -6,7 +6,7 @@ use to the modules; each of them can be built without arguments.
 
 from torch import nn
 
-from limbeck.losses.cross_entropy import cross_entropy as cross_entropy
+from limbeck.labels import cross_entropy as cross_entropy
 from limbeck.losses.features import pooled as pooled
 from limbeck.losses.itrd import (
     ITRD as ITRD,

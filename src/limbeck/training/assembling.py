@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,7 @@ def assembled(
             data=_described(data, validation=validation, test=test),
             teacher=_teacher_described(teachers),
         )
+        record.hardware |= {"device": str(device), "processes": accelerator.num_processes}
         findings = _looked_at(step, teachers, [data, validation, test], example, said, record)
         findings += preflight.check_disk(folder, [student])
         record.warnings = preflight.settle(findings, force=options.force)
@@ -188,13 +190,22 @@ def _plain_attributes(thing: object) -> dict[str, Any]:
 def _described(data: Data, **held_out: Data | None) -> dict[str, Any]:
     found: dict[str, Any] = {
         "rows": len(data),
-        "augment": None if data.augment is None else repr(data.augment),
+        "augment": None if data.augment is None else _stable_name(data.augment),
     }
     if data.targets is not None and not data.targets.is_floating_point():
         found["labelled"] = int((data.targets >= 0).sum())
     if data.class_names is not None:
         found["class_names"] = data.class_names
     return found | {name: len(rows) for name, rows in held_out.items() if rows is not None}
+
+
+def _stable_name(thing: Any) -> str:
+    """Return a name that is the same in every process: repr, but never an address in memory."""
+    if inspect.isroutine(thing):
+        return f"{thing.__module__}.{thing.__qualname__}"
+    kind = type(thing)
+    plain = kind.__repr__ is object.__repr__
+    return f"{kind.__module__}.{kind.__qualname__}" if plain else repr(thing)
 
 
 def _teacher_described(teachers: list[Teacher]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from torch import nn
 
 from limbeck.checks import ModelError, nearest
 from limbeck.randomness import derive_seed
+from limbeck.training.torchvision_cpu import define_missing_operators
 
 
 _ZOO = "limbeck.zoo.networks"
@@ -67,6 +68,7 @@ def _resolved(name: str) -> tuple[Callable[..., Any], str]:
             "colon."
         )
     if kind == "timm":
+        define_missing_operators()
         timm = _imported("timm", "pip install 'limbeck[vision]'")
         return lambda **kwargs: timm.create_model(rest, **kwargs), name
     if kind == "hf":

@@ -51,7 +51,7 @@ def open_checkpoint(folder: Path, identity: dict[str, Any]) -> dict[str, Any] | 
     ) as problem:
         raise CheckpointError(
             f"{path}: expected a whole checkpoint; it cannot be read "
-            f"({str(problem).splitlines()[0]})"
+            f"({(str(problem) or type(problem).__name__).splitlines()[0]})"
             ". Delete it and start again, or restore a copy."
         ) from None
     if kind != FORMAT:

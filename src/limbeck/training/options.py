@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -79,7 +79,7 @@ class Options(BaseModel):
     progress: bool = True
 
     @model_validator(mode="after")
-    def _consistent(self) -> Self:
+    def _consistent(self) -> Options:
         if self.nesterov and (self.optimizer != "sgd" or not self.momentum):
             raise ValueError("`nesterov` needs optimizer sgd with momentum above 0")
         if self.schedule == "step" and any(stone <= 0 for stone in self.milestones):

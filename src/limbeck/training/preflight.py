@@ -12,7 +12,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
-from limbeck.capture import Capture
+from limbeck.capture import FORWARD_ERRORS, Capture, failure_of
 from limbeck.checks import DataError, LimbeckError, ModelError
 from limbeck.data import Data
 from limbeck.tasks import Classification
@@ -60,8 +60,8 @@ def run_student(capture: Capture, batch: Batch) -> Any:
             return capture(batch.inputs)
     except LimbeckError:
         raise
-    except (RuntimeError, TypeError, ValueError, IndexError) as problem:
-        raise ModelError(explained_failure("student", capture.module, batch, problem)) from None
+    except FORWARD_ERRORS as problem:
+        raise ModelError(failure_of("student", capture.module, batch.inputs, problem)) from None
     finally:
         for part, mode in modes.items():
             part.training = mode
@@ -77,23 +77,9 @@ def run_teacher(teacher: Teacher, batch: Batch) -> Any:
         return teacher(batch)
     except LimbeckError:
         raise
-    except (RuntimeError, TypeError, ValueError, IndexError) as problem:
+    except FORWARD_ERRORS as problem:
         module = teacher.module if isinstance(teacher, LiveTeacher) else teacher
-        raise ModelError(explained_failure("teacher", module, batch, problem)) from None
-
-
-def explained_failure(who: str, module: Any, batch: Batch, problem: Exception) -> str:
-    """Say on which inputs a model failed, in one line."""
-    inputs = batch.inputs if isinstance(batch.inputs, dict) else {"inputs": batch.inputs}
-    shapes = ", ".join(
-        f"{name} {tuple(value.shape)} {str(value.dtype).removeprefix('torch.')} on {value.device}"
-        for name, value in inputs.items()
-    )
-    first = (str(problem).splitlines() or [type(problem).__name__])[0]
-    return (
-        f"{who}: expected {type(module).__name__} to take a batch of {shapes}; its forward pass "
-        f"failed: {first}. Check the model's input size, channels and device."
-    )
+        raise ModelError(failure_of("teacher", module, batch.inputs, problem)) from None
 
 
 def check_labels(data: Data, classes: int, task: Task) -> list[Finding]:
@@ -304,7 +290,9 @@ def _accuracy_findings(logits: Tensor, labels: Tensor, accuracy: float) -> list[
 def _reaches(value: Tensor, parameters: Sequence[nn.Parameter]) -> bool:
     if not value.requires_grad:
         return False
-    gradients = torch.autograd.grad(value, parameters, materialize_grads=True)
+    gradients = torch.autograd.grad(
+        value, parameters, retain_graph=True, materialize_grads=True
+    )
     return any(bool(gradient.any()) for gradient in gradients)
 
 

@@ -35,7 +35,7 @@ def rate_factor(options: Options, position: float) -> float:
 def milestones(options: Options) -> list[float]:
     """Return the milestones in epochs; fractions of the run are rounded to whole epochs."""
     return [
-        stone if stone >= 1 else max(round(stone * options.epochs), 1)
+        stone if stone >= 1 else float(max(round(stone * options.epochs), 1))
         for stone in options.milestones
     ]
 

@@ -32,9 +32,9 @@ class CropFlip:
     Example:
         >>> image = torch.arange(9.0).reshape(1, 1, 3, 3)
         >>> CropFlip(padding=1, flip=False)(image, torch.tensor([4]), torch.tensor([0]))
-        tensor([[[[1., 2., 0.],
-                  [4., 5., 0.],
-                  [7., 8., 0.]]]])
+        tensor([[[[0., 3., 4.],
+                  [0., 6., 7.],
+                  [0., 0., 0.]]]])
     """
 
     padding: int = 4

@@ -90,7 +90,7 @@ def _check_complete(present: list[str], names: tuple[str, ...], place: Path) -> 
     missing = [name for name in names if name not in present]
     if missing:
         raise DataError(
-            f"load_dataset: expected {', '.join(names)} in {place}; got none of "
+            f"load_dataset: expected {', '.join(names)} in {place}; got no "
             f"{', '.join(missing)}. Fetch the archive again."
         )
 

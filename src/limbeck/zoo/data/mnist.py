@@ -41,10 +41,11 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
         )
     start = 4 + 4 * dimensions
     shape = tuple(np.frombuffer(content[4:start].ljust(4 * dimensions, b"\0"), ">u4").tolist())
-    if len(content) != start + math.prod(shape):
+    length = start + math.prod(shape)
+    if len(content) != length:
         raise DataError(
-            f"load_dataset: expected {start + math.prod(shape)} bytes for an array of shape {shape} "
-            f"in {path}; got {len(content)}. Fetch it again."
+            f"load_dataset: expected {length} bytes for an array of shape {shape} in {path}; "
+            f"got {len(content)}. Fetch it again."
         )
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
 

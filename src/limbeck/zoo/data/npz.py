@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import zipfile
 import zlib
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from limbeck.checks import DataError
-from limbeck.zoo.data.reading import damaged
+from limbeck.zoo.data.reading import damaged, read_bytes
 from limbeck.zoo.data.rows import CHANNELS, Rows, Source, rows_of
 
 
@@ -53,10 +54,13 @@ def read_npz(path: Path) -> Source | None:
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
+    content = read_bytes(path)
+    if not content.startswith(b"PK"):
+        raise damaged(path, "it is no zip archive")
     try:
-        with np.load(path, allow_pickle=False) as opened:
+        with np.load(io.BytesIO(content), allow_pickle=False) as opened:
             return {name: opened[name] for name in opened.files}
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as problem:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as problem:
         raise damaged(path, problem) from None
 
 

@@ -13,13 +13,13 @@ import numpy as np
 from limbeck.checks import DataError
 
 
-_OPENERS = {".gz": gzip.open, ".xz": lzma.open}
+_PACKED = {".gz": gzip.open, ".xz": lzma.open}
 
 
 def find_file(folder: Path, *names: str) -> Path | None:
     """Return the first of ``names`` that lies in ``folder``, as it is or as .gz or .xz."""
     for name in names:
-        for ending in ("", *_OPENERS):
+        for ending in ("", *_PACKED):
             path = folder / f"{name}{ending}"
             if path.is_file():
                 return path
@@ -33,8 +33,10 @@ def read_bytes(path: Path) -> bytes:
         DataError: If it cannot be read or is damaged.
     """
     try:
-        with _OPENERS.get(path.suffix, open)(path, "rb") as file:
-            return file.read()
+        if path.suffix in _PACKED:
+            with _PACKED[path.suffix](path, "rb") as file:
+                return file.read()
+        return path.read_bytes()
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as problem:
         raise damaged(path, problem) from None
 

@@ -76,7 +76,9 @@ def rows_of(images: np.ndarray, labels: np.ndarray, where: str, *, nchw: bool = 
             "Check that the download is whole."
         )
     ordered = images if nchw else images.transpose(0, 3, 1, 2)
-    return Rows(torch.from_numpy(_pixels(ordered, where)), torch.from_numpy(labels.astype(np.int64)))
+    return Rows(
+        torch.from_numpy(_pixels(ordered, where)), torch.from_numpy(labels.astype(np.int64))
+    )
 
 
 def check_source(source: Source, where: str) -> None:

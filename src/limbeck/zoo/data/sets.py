@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from limbeck.checks import ArgumentError, DataError, check_choice
@@ -56,11 +55,55 @@ class DataSet:
 class _Known:
     """How a data set is read, augmented and, if it is not found, described."""
 
-    read: Callable[[Path], Source | None] | Callable[[], Source]
+    read: Callable[[Path], Source | None]
     augment: Augment | None
-    layout: str = ""
-    get: str = ""
+    layout: str
+    get: str
     folder: Path | None = None
+
+
+_IDX = "train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-... (also .gz), or x_train.npy, ..."
+_CIFAR_GET = "Get the binary version from https://www.cs.toronto.edu/~kriz/cifar.html."
+_KNOWN = {
+    "mnist": _Known(
+        lambda folder: read_mnist(folder, DIGITS),
+        Shift(2),
+        _IDX,
+        "Get the four files of MNIST, for instance through torchvision.",
+    ),
+    "fashion-mnist": _Known(
+        lambda folder: read_mnist(folder, FASHION),
+        CropFlip(2),
+        _IDX,
+        "On Debian and Ubuntu: apt-get install dataset-fashion-mnist. Elsewhere: "
+        "https://github.com/zalandoresearch/fashion-mnist.",
+        Path("/usr/share/datasets/fashion-mnist"),
+    ),
+    "cifar10": _Known(
+        read_cifar10,
+        CropFlip(4),
+        "data_batch_1.bin, ..., test_batch.bin, or cifar-10-binary.tar.gz",
+        _CIFAR_GET,
+    ),
+    "cifar100": _Known(
+        read_cifar100,
+        CropFlip(4),
+        "train.bin, test.bin, or cifar-100-binary.tar.gz",
+        _CIFAR_GET,
+    ),
+    "folder": _Known(
+        lambda folder: read_image_folder(folder, None),
+        CropFlip(4),
+        "train/<class>/<name>.png",
+        "Give each class a folder of its own.",
+    ),
+    "npz": _Known(
+        read_npz,
+        None,
+        "one .npz file with x_train and y_train",
+        "Write it with numpy.savez.",
+    ),
+}
 
 
 def load_dataset(
@@ -84,7 +127,10 @@ def load_dataset(
 
     Args:
         name: "digits", "mnist", "fashion-mnist", "cifar10", "cifar100", "folder" or "npz".
-        folder: Where its files lie; for "npz" also the file. Digits need none.
+        folder: Where its files lie. Digits need none. MNIST and Fashion-MNIST: IDX files or
+            ``x_train.npy`` and so on, also .gz or .xz. CIFAR: the original archive, binary or
+            python, packed or not, or contact sheets. "folder": ``train/<class>/*.png``, perhaps
+            ``val`` and ``test``. "npz": the file itself, or the folder it lies in.
         validation: Share of the training rows to validate on, in [0, 1); 0.0 for none.
         split_seed: Decides which rows are validated on, kept by ``limit`` and labelled.
         augment: For the training part: "default" (what is usual for this data set), "none",
@@ -103,16 +149,15 @@ def load_dataset(
         >>> len(digits.train), len(digits.test), digits.size
         (1132, 539, (8, 8))
     """
-    check_choice("load_dataset", "name", name, _KNOWN)
-    known = _KNOWN[name]
+    check_choice("load_dataset", "name", name, ("digits", *_KNOWN))
     if not 0 <= validation < 1:
         raise ArgumentError(f"load_dataset: expected `validation` in [0, 1); got {validation}.")
     if size is not None and name != "folder":
         raise ArgumentError(
             f"load_dataset: expected `size` for an image folder only; got {size} for {name}."
         )
-    chosen_augment = _augmentation(augment, known)
-    source = _read(name, known, folder, size)
+    chosen_augment = _augmentation(augment, name)
+    source = _digits(folder) if name == "digits" else _found(name, folder, size)
     check_source(source, name)
 
     train, held_out, test = _parts(source, validation, split_seed)
@@ -152,37 +197,41 @@ def _parts(source: Source, share: float, seed: int) -> tuple[Rows, Rows | None, 
     return train.at(stay), train.at(left), test
 
 
-def _read(name: str, known: _Known, folder: str | Path | None, size: Size | None) -> Source:
-    if name == "digits":
-        if folder is not None:
-            raise ArgumentError(
-                f"load_dataset: expected no `folder` for digits, which ship inside scikit-learn; "
-                f"got {folder}. Leave it out."
-            )
-        return read_digits()
+def _digits(folder: str | Path | None) -> Source:
+    if folder is not None:
+        raise ArgumentError(
+            "load_dataset: expected no `folder` for digits, which ship inside scikit-learn; "
+            f"got {folder}. Leave it out."
+        )
+    return read_digits()
+
+
+def _found(name: str, folder: str | Path | None, size: Size | None) -> Source:
+    known = _KNOWN[name]
     place = Path(folder) if folder is not None else known.folder
     if place is None:
         raise DataError(
-            f"load_dataset: expected `folder`, with {known.layout}; got None. {known.get}"
+            f"load_dataset: expected `folder` for {name}, with {known.layout}; got None. "
+            f"{known.get}"
         )
     if not place.exists():
         raise DataError(
             f"load_dataset: expected {known.layout} in {place}; got no such folder. {known.get}"
         )
-    if name == "folder":
-        height_width = (size, size) if isinstance(size, int) else size
-        source = read_image_folder(place, height_width)
-    else:
+    if size is None:
         source = known.read(place)
+    else:
+        source = read_image_folder(place, (size, size) if isinstance(size, int) else size)
     if source is None:
-        got = listing(place) if place.is_dir() else "one file of another name"
+        got = listing(place) if place.is_dir() else "one file that is none of these"
         raise DataError(f"load_dataset: expected {known.layout} in {place}; got {got}. {known.get}")
     return source
 
 
-def _augmentation(augment: str | Augment, known: _Known) -> Augment | None:
+def _augmentation(augment: str | Augment, name: str) -> Augment | None:
     if not isinstance(augment, str):
         return augment
-    choices = {"default": known.augment, "none": None, "crop-flip": CropFlip(), "shift": Shift()}
+    default = Shift(1) if name == "digits" else _KNOWN[name].augment
+    choices = {"default": default, "none": None, "crop-flip": CropFlip(), "shift": Shift()}
     check_choice("load_dataset", "augment", augment, choices)
     return choices[augment]

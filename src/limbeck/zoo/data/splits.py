@@ -89,7 +89,7 @@ def hide_labels(labels: Tensor, keep: int | float, seed: int) -> Tensor:
     """
     if isinstance(keep, float) and not 0 <= keep <= 1:
         raise ArgumentError(
-            f"load_dataset: expected `labels` as a share in [0, 1] or as a whole number; got {keep}."
+            f"load_dataset: expected `labels` as a whole number or a share in [0, 1]; got {keep}."
         )
     total = round(keep * len(labels)) if isinstance(keep, float) else int(keep)
     hidden = torch.full_like(labels, -1)

@@ -8,7 +8,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from limbeck.checks import ShapeError, check_between
-from limbeck.losses.numerics import at_least_float32
 
 
 UNLABELLED = -1
@@ -57,7 +56,7 @@ def cross_entropy(
     """
     _check(student_logits, targets, weights, class_weights)
     check_between("cross_entropy", 0.0, 1.0, label_smoothing=label_smoothing)
-    (logits,) = at_least_float32(student_logits)
+    logits = student_logits.to(torch.promote_types(student_logits.dtype, torch.float32))
     each = F.cross_entropy(
         logits,
         targets.long(),
@@ -68,13 +67,25 @@ def cross_entropy(
     )
     if weights is not None:
         each = each * weights.to(each)
-    total = _total_weight(targets, weights, class_weights, each.detach())
+    total = total_weight(targets, weights, class_weights, like=each.detach())
     return each.sum() / torch.where(total > 0, total, 1.0)
 
 
-def _total_weight(
-    targets: Tensor, weights: Tensor | None, class_weights: Tensor | None, like: Tensor
-) -> Tensor:
+def total_weight(
+    targets: Int[Tensor, " batch"],
+    weights: Float[Tensor, " batch"] | None = None,
+    class_weights: Float[Tensor, " classes"] | None = None,
+    *,
+    like: Tensor,
+) -> Float[Tensor, ""]:
+    """Return what :func:`cross_entropy` divides by, as a number of the type of ``like``.
+
+    Example:
+        >>> total_weight(
+        ...     torch.tensor([1, -1, 0]), torch.tensor([2.0, 9.0, 0.5]), like=torch.ones(1)
+        ... )
+        tensor(2.5000)
+    """
     each = (targets != UNLABELLED).to(like)
     if weights is not None:
         each = each * weights.to(like)

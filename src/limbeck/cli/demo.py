@@ -1,0 +1,339 @@
+"""The demo: few labels, a teacher who had more, and what of it reaches a small student."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from torch import Tensor, nn
+
+from limbeck.checks import ArgumentError, CheckpointError
+from limbeck.data import Arrays, Data
+from limbeck.record import FILE_NAME, RunRecord, this_command
+from limbeck.report.comparison import Comparison, compare
+from limbeck.report.html import write_report
+from limbeck.report.reading import TEACHER
+from limbeck.report.sentences import gain, interval, number, seconds as spoken, verdict_sentence
+from limbeck.tasks import Classification
+from limbeck.training.building import build
+from limbeck.training.distil import Result, distill
+from limbeck.zoo.data import DataSet, load_dataset
+from limbeck.zoo.data.splits import cut, hide_labels
+
+
+CONTROL = "control"
+_TITLES = {
+    TEACHER: "Teacher",
+    CONTROL: "No distillation",
+    "label-smoothing": "Label smoothing",
+    "kd": "KD",
+    "itrd": "ITRD",
+}
+_SEED = re.compile(r"seed\d+")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the demo does; every choice was made on validation images, over seeds 100 and up.
+
+    Attributes:
+        labels: How many of the students' images have labels.
+        teacher: Width and depth of the teacher, a ``small_cnn``.
+        student: Width and depth of the students.
+        teacher_epochs: Epochs of the teacher.
+        epochs: Epochs of every student.
+        batch_size: Rows of a step.
+        learning_rate: Of the teacher and, where ``rates`` names no other, of the students.
+        rates: Learning rate by group.
+    """
+
+    labels: int = 50
+    teacher: tuple[int, int] = (24, 3)
+    student: tuple[int, int] = (8, 2)
+    teacher_epochs: int = 20
+    epochs: int = 20
+    batch_size: int = 32
+    learning_rate: float = 0.1
+    rates: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DemoSummary:
+    """What came out.
+
+    Attributes:
+        folder: Where runs and report lie.
+        report: The HTML file.
+        comparison: Test accuracy of every group with its difference to the control.
+        teacher_accuracy: The teacher's accuracy on the test images, in [0, 1].
+        seconds: Wall-clock seconds of the whole.
+    """
+
+    folder: Path
+    report: Path
+    comparison: Comparison
+    teacher_accuracy: float
+    seconds: float
+
+
+def run_demo(
+    out: Path | str, seeds: int = 5, *, progress: bool = True, plan: Plan | None = None
+) -> DemoSummary:
+    """Distil on the handwritten digits inside scikit-learn and write a report.
+
+    A teacher is trained on one half of the training images with their labels. Small students get
+    the other half, in which few images have labels: a control without the teacher, one with label
+    smoothing, KD and ITRD. All students of a seed begin with the same weights and see the same
+    batches. The labelled images are repeated until they fill half of every batch, without which
+    the controls are weaker.
+
+    Args:
+        out: Folder for ``GROUP/seedK`` and ``report.html``; an earlier demo in it is replaced.
+        seeds: How many students of each kind.
+        progress: Show progress and, at the end, the table.
+        plan: Other sizes and settings than those chosen for the demo.
+
+    Returns:
+        Folder, report and comparison.
+
+    Raises:
+        ArgumentError: If ``seeds`` is below 1.
+        CheckpointError: If ``out`` holds a run that is no demo.
+    """
+    if seeds < 1:
+        raise ArgumentError(f"demo: expected at least one seed; got {seeds}.")
+    plan, folder, started = plan or Plan(), Path(out), time.monotonic()
+    _clear(folder)
+    digits = load_dataset("digits", validation=0.2)
+    mine, theirs = cut(_arrays(digits).targets, 0.5, 0, "teacher and students")
+    summary = _summary(plan, digits, seeds, (len(mine), len(theirs)))
+    summary.save(folder)
+    records: dict[str, list[RunRecord]] = {name: [] for name in _TITLES}
+    with _one_thread(), _bar(1 + seeds * (len(_TITLES) - 1), shown=progress) as tell:
+        tell(_TITLES[TEACHER])
+        guide = _trained(digits, digits.train.subset(mine), None, TEACHER, 0, plan, folder)
+        records[TEACHER].append(guide.record)
+        for seed in range(seeds):
+            rows = student_rows(digits, theirs, plan.labels, seed)
+            for name in list(_TITLES)[1:]:
+                tell(f"{_TITLES[name]}, seed {seed}")
+                teacher = guide.student if name in ("kd", "itrd") else None
+                run = _trained(digits, rows, teacher, name, seed, plan, folder)
+                records[name].append(run.record)
+    students = {name: group for name, group in records.items() if name != TEACHER}
+    comparison = compare(students, control=CONTROL)
+    summary.results = {
+        row.name: {"test": {"accuracy": row.estimate.value}} for row in comparison.rows
+    }
+    summary.status, summary.time = "finished", {"seconds": time.monotonic() - started}
+    summary.save(folder)
+    report = write_report([folder], folder / "report.html")
+    found = DemoSummary(
+        folder,
+        report,
+        comparison,
+        guide.record.results["last"]["test"]["accuracy"],
+        time.monotonic() - started,
+    )
+    if progress:
+        _print(found, guide.record)
+    return found
+
+
+def student_rows(digits: DataSet, positions: Tensor, labels: int, seed: int) -> Data:
+    """Return the students' images: all of them, then the labelled ones again.
+
+    Which images are labelled depends on the seed. They are repeated so often that about half of
+    all rows are labelled; every repetition is augmented by itself.
+    """
+    source = _arrays(digits)
+    targets = hide_labels(source.targets[positions], labels, seed)
+    labelled = (targets >= 0).nonzero()[:, 0]
+    missing = max(len(positions) - 2 * len(labelled), 0)
+    again = labelled.repeat(-(-missing // len(labelled)))[:missing]
+    rows = torch.cat([torch.arange(len(positions)), again])
+    return Data(
+        (source.inputs[positions][rows], targets[rows]),
+        augment=digits.train.augment,
+        class_names=digits.class_names,
+        name="the students' images",
+    )
+
+
+def _trained(
+    digits: DataSet,
+    rows: Data,
+    teacher: nn.Module | None,
+    name: str,
+    seed: int,
+    plan: Plan,
+    out: Path,
+) -> Result:
+    width, depth = plan.teacher if name == TEACHER else plan.student
+    network = build(
+        "zoo:small_cnn",
+        seed=seed,
+        width=width,
+        depth=depth,
+        num_classes=digits.classes,
+        channels=digits.channels,
+    )
+    smoothing = 0.1 if name == "label-smoothing" else 0.0
+    return distill(
+        network,
+        teacher,
+        rows,
+        task=Classification(label_smoothing=smoothing),
+        loss="kd" if teacher is None else name,
+        validation=digits.validation,
+        test=digits.test,
+        seed=seed,
+        out=out / name / f"seed{seed}",
+        overwrite=True,
+        epochs=plan.teacher_epochs if name == TEACHER else plan.epochs,
+        batch_size=plan.batch_size,
+        learning_rate=plan.rates.get(name, plan.learning_rate),
+        schedule="cosine",
+        device="cpu",
+        progress=False,
+    )
+
+
+class _Images:
+    """Images and targets of a data set that is held in memory."""
+
+    def __init__(self, inputs: Tensor, targets: Tensor) -> None:
+        self.inputs, self.targets = inputs, targets
+
+
+def _arrays(digits: DataSet) -> _Images:
+    source = digits.train.source
+    assert isinstance(source, Arrays) and isinstance(source.inputs, Tensor)  # digits are small
+    assert source.targets is not None
+    return _Images(source.inputs, source.targets)
+
+
+def _summary(plan: Plan, digits: DataSet, seeds: int, parts: tuple[int, int]) -> RunRecord:
+    notes = [
+        f"The teacher was trained on {parts[0]} labelled images of handwritten digits (8x8 pixels, "
+        f"from scikit-learn). Each student gets {parts[1]} other images, of which "
+        f"{plan.labels} have labels; these are repeated until they fill half of every batch.",
+        "All students of a seed begin with the same weights, see the same batches and take the same "
+        f"number of steps. Settings were chosen on {_rows(digits.validation)} validation images; the "
+        f"{len(digits.test)} test images were looked at once, at the end.",
+        "A seed decides initial weights, order, and which images have labels. The teacher and the "
+        "split are the same for all, so the intervals do not cover another teacher.",
+    ]
+    return RunRecord(
+        kind="demo",
+        seed=0,
+        command=this_command(),
+        settings={
+            "title": "Distilling handwritten digits with few labels",
+            "order": list(_TITLES),
+            "titles": _TITLES,
+            "control": CONTROL,
+            "seeds": seeds,
+            "plan": asdict(plan),
+        },
+        data={"name": digits.name, "class_names": digits.class_names},
+        warnings=notes,
+    )
+
+
+def _rows(data: Data | None) -> int:
+    return 0 if data is None else len(data)
+
+
+def _clear(folder: Path) -> None:
+    """Remove the runs of an earlier demo, which could have had more seeds than this one."""
+    if not (folder / FILE_NAME).is_file():
+        return
+    before = RunRecord.open(folder)
+    if before.kind != "demo":
+        raise CheckpointError(
+            f"{folder}: expected an empty folder or an earlier demo; it holds a run of kind "
+            f"{before.kind}. Choose another `out`."
+        )
+    for name in _TITLES:
+        for run in (folder / name).glob("seed*"):
+            if _SEED.fullmatch(run.name) and not run.is_symlink():
+                shutil.rmtree(run)
+    (folder / "report.html").unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    # Networks this small lose more to the handing out of work than they gain from it.
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
+def _bar(total: int, *, shown: bool) -> Iterator[Any]:
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    live = shown and console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=not live) as bar:
+        task = bar.add_task("demo", total=total)
+        begun = 0
+
+        def tell(what: str) -> None:
+            nonlocal begun
+            bar.update(task, completed=begun, description=f"{what} ({begun + 1} of {total})")
+            begun += 1
+            if shown and not live and begun in (1, 2):
+                rest = "the teacher" if begun == 1 else f"{total - 1} students"
+                console.print(f"limbeck demo: training {rest} ...", highlight=False)
+
+        yield tell
+
+
+def _print(found: DemoSummary, teacher: RunRecord) -> None:
+    comparison, console = found.comparison, Console(highlight=False)
+    table = Table(
+        title=r"Test accuracy \[95 % interval over seeds]",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        show_lines=False,
+    )
+    table.add_column("network", no_wrap=True)
+    for column in ("accuracy", "difference\nin points"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    for column in ("seeds\nwon", "time\na run"):
+        table.add_column(column, justify="right", no_wrap=True)
+    seconds = spoken(teacher.time["seconds"])
+    table.add_row(_TITLES[TEACHER], number(found.teacher_accuracy, "accuracy"), "", "", "", seconds)
+    for row in comparison.rows:
+        mean = sum(row.values.values()) / len(row.values)
+        cells = ["", "", ""]
+        if row.difference is not None:
+            ends = interval(row.difference.estimate, "accuracy", signed=True)
+            value = gain(row.difference.estimate.value, "accuracy")
+            judged = row.difference.verdict != "unresolved"
+            won = f"{row.difference.wins} of {row.difference.pairs}"
+            cells = [f"{value}\n{ends}" if judged else ends, row.difference.verdict, won]
+        own = f"{number(mean, 'accuracy')}\n{interval(row.estimate, 'accuracy')}"
+        table.add_row(_TITLES[row.name], *map(escape, (own, *cells)), spoken(row.seconds))
+    console.print(table)
+    console.print(verdict_sentence(comparison, titles=_TITLES), markup=False)
+    for warning in comparison.warnings:
+        console.print(f"warning: {warning}", markup=False)
+    console.print(f"{found.report} ({found.seconds:.0f} s)", markup=False, soft_wrap=True)

@@ -1,0 +1,41 @@
+"""``limbeck distill``."""
+
+from __future__ import annotations
+
+from limbeck.cli.arguments import (
+    AsJson,
+    Device,
+    DryRun,
+    Flags,
+    Force,
+    Out,
+    Overrides,
+    Overwrite,
+    RecipePath,
+    Resume,
+    Seed,
+    Seeds,
+)
+
+
+def distill(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    seed: Seed = None,
+    seeds: Seeds = 1,
+    out: Out = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    device: Device = None,
+    dry_run: DryRun = False,
+    force: Force = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train a student with the help of a teacher.
+
+    The recipe says which, on what data, with which loss; ``limbeck init`` prints one.
+    """
+    from limbeck.cli.running import run_recipe
+
+    flags = Flags(seed, seeds, out, resume, overwrite, device, dry_run, force, as_json)
+    run_recipe("distill", recipe, overrides or [], flags)

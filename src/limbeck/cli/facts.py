@@ -1,0 +1,115 @@
+"""What ``limbeck info`` shows, as tables of names and values."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from limbeck.checks import ModelError
+from limbeck.cli.material import material_of
+from limbeck.cli.recipe import DataRecipe
+from limbeck.losses import LOSSES
+from limbeck.record import FILE_NAME, RunRecord, hardware, versions
+from limbeck.training.building import build, is_trusted
+from limbeck.training.saving import DESCRIPTION, describe
+
+
+DATA_SETS = ("digits", "mnist", "fashion-mnist", "cifar10", "cifar100", "folder", "npz")
+
+
+def of_installation() -> dict[str, Any]:
+    """Return versions and hardware, and the names of losses, networks and data sets."""
+    from limbeck.zoo.networks import NETWORKS
+
+    return {
+        "versions": versions(),
+        "hardware": hardware(),
+        "losses": list(LOSSES),
+        "networks (zoo:NAME)": list(NETWORKS),
+        "data sets": list(DATA_SETS),
+    }
+
+
+def of_folder(folder: Path) -> dict[str, Any] | None:
+    """Return a run's record or a saved model's description; None where there is neither."""
+    if (folder / FILE_NAME).is_file():
+        return of_run(RunRecord.open(folder))
+    if (folder / DESCRIPTION).is_file():
+        found = describe(folder)
+        return {"model": {name: value for name, value in found.items() if value is not None}}
+    return None
+
+
+def of_run(record: RunRecord) -> dict[str, Any]:
+    """Return a record's parts, results as one line each."""
+    results = {
+        f"{moment} {part} {metric}": value
+        for moment, sets in record.results.items()
+        for part, metrics in sets.items()
+        for metric, value in metrics.items()
+    }
+    last = {
+        name: next((value for value in reversed(curve) if value is not None), None)
+        for name, curve in record.curves.items()
+    }
+    run = {name: getattr(record, name) for name in ("kind", "status", "seed", "command", "started")}
+    return {
+        "warnings": record.warnings,
+        "run": run,
+        "results": results,
+        "teacher": record.teacher,
+        "last value of each curve": last,
+        "time": record.time,
+        "data": record.data,
+        "settings": record.settings,
+        "versions": record.versions,
+        "hardware": record.hardware,
+    }
+
+
+def of_model_by_name(name: str) -> dict[str, Any]:
+    """Return the size and the stages of a network, built with its defaults.
+
+    Raises:
+        ModelError: If it is not one of the zoo's or cannot be built.
+    """
+    if not is_trusted(name):
+        raise ModelError(f"{name}: expected zoo:NAME, timm:NAME or hf:FOLDER. Correct it.")
+    model = build(name)
+    source: dict[str, Any] = getattr(model, "limbeck_source", {})
+    return {
+        "model": {
+            "parameters": sum(part.numel() for part in model.parameters()),
+            "megabytes in fp32": sum(4 * part.numel() for part in model.parameters()) / 1e6,
+            **source.get("kwargs", {}),
+        },
+        "parameters by layer": {
+            layer: sum(part.numel() for part in module.parameters())
+            for layer, module in _children(model).items()
+        },
+    }
+
+
+def of_data_set(name: str, folder: Path | None) -> dict[str, Any]:
+    """Return rows and classes of a data set.
+
+    Raises:
+        LimbeckError: If its files are missing or damaged.
+    """
+    found = material_of(DataRecipe.model_validate({"name": name, "folder": folder}))
+    parts = {"train": found.train, "validation": found.validation, "test": found.test}
+    return {
+        "data": {
+            **{f"{part} rows": len(rows) for part, rows in parts.items() if rows is not None},
+            "classes": found.classes,
+            "class names": ", ".join((found.class_names or [])[:20]),
+            "channels": found.channels,
+            "pixels": found.pixels,
+        }
+    }
+
+
+def _children(model: nn.Module) -> dict[str, nn.Module]:
+    return {name: part for name, part in model.named_children() if list(part.parameters())}

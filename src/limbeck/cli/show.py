@@ -1,0 +1,106 @@
+"""What the subcommands print: tables on standard output, remarks on standard error."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from limbeck.cli.arguments import process_index
+from limbeck.record import RunRecord
+from limbeck.tasks import TASKS
+
+
+_MOMENTS = (
+    ("last", "student, last epoch"),
+    ("best", "student, best on validation"),
+    ("mean_of_last_ten", "student, mean of last ten epochs"),
+)
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Return a console; under a launcher every process but the main one says nothing."""
+    return Console(stderr=stderr, quiet=process_index() != 0, highlight=False, soft_wrap=False)
+
+
+def say(text: str, *, stderr: bool = False) -> None:
+    """Print plain text."""
+    console(stderr=stderr).print(text, markup=False, soft_wrap=True)
+
+
+def say_json(value: Any) -> None:
+    """Print a value as JSON."""
+    if process_index() == 0:
+        print(json.dumps(value, indent=1))
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Print a table; the first column is text, the others are numbers."""
+    say(title)
+    made = Table(show_header=any(columns))
+    for position, column in enumerate(columns):
+        made.add_column(column, justify="right" if position else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*("" if cell is None else str(cell) for cell in row))
+    console().print(made)
+
+
+def pairs(title: str, values: Mapping[str, Any]) -> None:
+    """Print a table of names and values; nothing where there are none."""
+    if values:
+        table(title, ("", ""), [(name, _plain(value)) for name, value in values.items()])
+
+
+def warnings(texts: Iterable[str]) -> None:
+    """Print warnings on standard error."""
+    for text in texts:
+        console(stderr=True).print(f"warning: {text}", markup=False, style="yellow")
+
+
+def run_summary(record: RunRecord, folder: Path | None) -> None:
+    """Print a run's warnings, then its main metric by moment and set."""
+    warnings(record.warnings)
+    metric = main_metric(record)
+    rows = []
+    teacher = _teacher_row(record, metric)
+    if teacher is not None:
+        rows.append(teacher)
+    for moment, label in _MOMENTS:
+        found = record.results.get(moment, {})
+        cells = [_number(found.get(part, {}).get(metric)) for part in ("validation", "test")]
+        if any(cells):
+            rows.append((label, *cells))
+    title = f"{record.kind}, seed {record.seed}: {record.status}"
+    table(title, ("", f"validation {metric}", f"test {metric}"), rows)
+    where = f", {folder}" if folder is not None else ""
+    say(f"{record.time.get('seconds', 0.0):.1f} s{where}")
+
+
+def main_metric(record: RunRecord) -> str:
+    """Return the metric that the run's task chooses by."""
+    task = TASKS.get(str(record.settings.get("task", "")))
+    if task is not None:
+        return task.selection[0]
+    for parts in record.results.get("last", {}).values():
+        return next(iter(parts), "metric")
+    return "metric"
+
+
+def _teacher_row(record: RunRecord, metric: str) -> tuple[Any, ...] | None:
+    slice_, test = record.teacher.get("slice", {}), record.teacher.get("test", {})
+    if metric not in slice_ and metric not in test:
+        return None
+    rows = f" (validation: {slice_['rows']:.0f} rows)" if "rows" in slice_ else ""
+    return (f"teacher{rows}", _number(slice_.get(metric)), _number(test.get(metric)))
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
+
+
+def _plain(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

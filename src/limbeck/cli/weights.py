@@ -1,0 +1,99 @@
+"""Weights from files that others wrote: safetensors, limbeck folders, torch state dicts."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import torch
+from torch import Tensor, nn
+
+from limbeck.checks import ModelError
+from limbeck.training.saving import WEIGHTS, load_strictly, load_weights
+
+
+_NESTED = ("state_dict", "model")
+_AKAMASTER = {"conv1.weight", "bn1.weight", "layer1.0.conv1.weight", "linear.weight"}
+
+
+def load_weights_from(model: nn.Module, path: Path) -> None:
+    """Load weights strictly into a model.
+
+    A .pt or .pth file may hold a state dict, or one under "state_dict" or "model"; prefixes
+    "module." are taken off, and akamaster's names fit the ResNets of the zoo. It is read without
+    running any code that it holds.
+
+    Raises:
+        ModelError: If there are no weights, the file is damaged or holds more than tensors, or
+            names or shapes differ.
+    """
+    if path.is_dir():
+        inside = (path / WEIGHTS, path / "student" / WEIGHTS)
+        found = next((file for file in inside if file.is_file()), None)
+        if found is None:
+            raise ModelError(f"{path}: expected a folder with {WEIGHTS}; there is none in it.")
+        load_weights(model, found)
+    elif path.suffix in (".pt", ".pth"):
+        load_strictly(model, _fitting(_state_dict(path), model, path), str(path))
+    elif path.suffix == ".safetensors":
+        load_weights(model, path)
+    else:
+        raise ModelError(
+            f"{path}: expected a folder, or a file .safetensors, .pt or .pth; got "
+            f"`{path.suffix or path.name}`. Save the weights as safetensors."
+        )
+
+
+def _state_dict(path: Path) -> dict[str, Tensor]:
+    try:
+        found: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as problem:
+        raise ModelError(
+            f"{path}: expected tensors alone; the file is damaged or would run code when opened, "
+            f"so it is refused ({_first_line(problem)}). Save model.state_dict(), or safetensors."
+        ) from None
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, BadZipFile) as problem:
+        raise ModelError(
+            f"{path}: expected a whole file of torch.save; it cannot be read "
+            f"({_first_line(problem)}). Copy or save it again."
+        ) from None
+    for key in _NESTED:
+        if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
+            found = found[key]
+    if (
+        not isinstance(found, Mapping)
+        or not found
+        or not all(isinstance(value, Tensor) for value in found.values())
+    ):
+        raise ModelError(
+            f"{path}: expected a state dict, or one under {' or '.join(_NESTED)}; got "
+            f"{_described(found)}. Save model.state_dict()."
+        )
+    return {str(name).removeprefix("module."): value for name, value in found.items()}
+
+
+def _fitting(weights: dict[str, Tensor], model: nn.Module, path: Path) -> dict[str, Tensor]:
+    own = model.state_dict()
+    if set(weights) >= _AKAMASTER and "stem.conv.weight" in own:
+        from limbeck.zoo.networks import akamaster_state_dict
+
+        weights = akamaster_state_dict(weights)
+        if any(".shortcut." in name for name in set(own) - set(weights)):
+            raise ModelError(
+                f"{path}: expected weights with projections; these are akamaster's, without. Add "
+                "`shortcut: pad` to the model."
+            )
+    return weights
+
+
+def _first_line(problem: Exception) -> str:
+    return (str(problem).splitlines() or [type(problem).__name__])[0][:120]
+
+
+def _described(found: Any) -> str:
+    if isinstance(found, Mapping):
+        return f"a mapping with {', '.join(map(str, list(found)[:5])) or 'nothing'}"
+    return f"a {type(found).__name__}"

@@ -1,0 +1,70 @@
+"""``info``, ``report`` and ``demo``."""
+
+import sys
+import types
+
+from limbeck import __version__
+from limbeck.losses import LOSSES
+from limbeck.record import RunRecord
+from limbeck.zoo.networks import NETWORKS
+
+
+def test_installation(limbeck):
+    said, _ = limbeck("info")
+    for word in (__version__, "torch", "cores", "digits", *LOSSES, "resnet8x4"):
+        assert word in said
+    found = limbeck.json("info")
+    assert found["networks (zoo:NAME)"] == list(NETWORKS)
+
+
+def test_run_and_model_folders(limbeck, teacher):
+    record = RunRecord.open(teacher)
+    found = limbeck.json("info", teacher)
+    assert found["results"]["last test accuracy"] == record.results["last"]["test"]["accuracy"]
+    assert found["run"]["status"] == "finished"
+    assert found["settings"]["epochs"] == 2
+    curve = record.curves["loss total"]
+    assert found["last value of each curve"]["loss total"] == curve[-1]
+    said, _ = limbeck("info", teacher)
+    assert f"{record.results['last']['test']['accuracy']:.6g}" in said
+    found = limbeck.json("info", teacher / "student")
+    assert found["model"]["parameters"] == record.settings["student_parameters"]
+
+
+def test_networks(limbeck):
+    found = limbeck.json("info", "zoo:resnet20")
+    assert found["model"]["parameters"] == sum(found["parameters by layer"].values())
+    assert 270_000 < found["model"]["parameters"] < 280_000
+    _, said = limbeck("info", "zoo:resnet21", code=2)
+    assert "resnet20" in " ".join(said.split()).partition("Did you mean")[2]
+    _, said = limbeck("info", "os:getcwd", code=2)
+    assert "expected zoo:NAME" in said
+
+
+def test_data_sets(limbeck, tmp_path):
+    found = limbeck.json("info", "digits")["data"]
+    assert (found["train rows"], found["validation rows"], found["test rows"]) == (1132, 126, 539)
+    assert (found["classes"], found["channels"]) == (10, 1)
+    _, said = limbeck("info", "cifar10", "--folder", tmp_path, code=2)
+    assert str(tmp_path) in said
+
+
+def test_unknown_things_name_the_nearest(limbeck):
+    _, said = limbeck("info", "digit", code=2)
+    assert "Did you mean digits" in " ".join(said.split())
+
+
+def test_report_and_demo_are_called_with_what_was_said(limbeck, monkeypatch, tmp_path):
+    calls = []
+    report, demo = types.ModuleType("html"), types.ModuleType("demo")
+    report.write_report = lambda paths, out: calls.append((paths, out))
+    demo.run_demo = lambda out, seeds: calls.append((out, seeds))
+    monkeypatch.setitem(sys.modules, "limbeck.report.html", report)
+    monkeypatch.setitem(sys.modules, "limbeck.cli.demo", demo)
+    said, _ = limbeck("report", tmp_path / "a", tmp_path / "b", "--out", tmp_path / "r.html")
+    assert said == f"{tmp_path / 'r.html'}\n"
+    limbeck("demo", "--out", tmp_path / "d", "--seeds", 2)
+    assert calls == [
+        ([tmp_path / "a", tmp_path / "b"], tmp_path / "r.html"),
+        (tmp_path / "d", 2),
+    ]

@@ -1,0 +1,159 @@
+"""``train`` and ``distill`` from the shell's side."""
+
+import json
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from limbeck import load
+from limbeck.cli.recipe import read_recipe
+from limbeck.record import RunRecord
+from limbeck.training import distil
+from limbeck.zoo.data import load_dataset
+
+
+def _accuracy(model, data):
+    inputs = data.source.inputs.float() / 255
+    with torch.no_grad():
+        return (model(inputs).argmax(1) == data.targets).double().mean().item()
+
+
+def test_a_run_says_what_came_of_it(limbeck, recipe, teacher, tmp_path):
+    out = tmp_path / "run"
+    said, remarks = limbeck("distill", recipe, "training.epochs=2", "--out", out, "--seed", 5)
+    record = RunRecord.open(out)
+    assert (record.kind, record.status, record.seed) == ("distill", "finished", 5)
+    assert record.settings["epochs"] == 2
+    assert record.settings["loss"] == "KD"
+    digits = load_dataset("digits")
+    for moment, folder in (("last", "student"), ("best", "best")):
+        value = _accuracy(load(out / folder), digits.test)
+        assert record.results[moment]["test"]["accuracy"] == pytest.approx(value)
+        assert f"{value:.4f}" in said
+    assert f"{_accuracy(load(teacher), digits.test):.4f}" in said
+    assert f"{record.results['mean_of_last_ten']['validation']['accuracy']:.4f}" in said
+    for text in ("teacher", "student, last epoch", "best on validation", "mean of last ten"):
+        assert text in said
+    assert str(out) in said
+    assert f"{record.time['seconds']:.1f} s" in said
+    for warning in record.warnings:
+        assert f"warning: {warning}" in remarks
+
+
+def test_the_recipe_lies_beside_the_run_and_repeats_it(limbeck, recipe, tmp_path):
+    out = tmp_path / "run"
+    limbeck("distill", recipe, "training.learning_rate=0.02", "--out", out)
+    kept = read_recipe(str(out / "recipe.yaml"))
+    assert kept.training.learning_rate == 0.02
+    assert kept.out == out
+    limbeck("distill", out / "recipe.yaml", "--out", tmp_path / "again")
+    first, again = (load_file(tmp_path / x / "student/model.safetensors") for x in ("run", "again"))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+
+
+def test_json_is_all_of_standard_output(limbeck, recipe, tmp_path):
+    found = limbeck.json("distill", recipe, "--out", tmp_path / "run")
+    record = json.loads((tmp_path / "run/record.json").read_text())
+    assert found == {"folder": str(tmp_path / "run"), "record": record}
+
+
+def test_options_become_fields(limbeck, recipe, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = limbeck.json("distill", recipe, "--seed", 2, "--device", "cpu", "--force")
+    assert found["folder"] == "runs/small"
+    assert found["record"]["seed"] == 2
+    assert found["record"]["settings"]["device"] == "cpu"
+    assert found["record"]["settings"]["force"] is True
+
+
+def test_recipe_from_standard_input(limbeck, recipe, tmp_path):
+    out = tmp_path / "run"
+    limbeck("distill", "-", f"out={out}", stdin=recipe.read_text())
+    assert RunRecord.open(out).status == "finished"
+    _, said = limbeck("distill", "-", stdin="seed: [", code=2)
+    assert "standard input, line 1" in said
+
+
+def test_existing_runs_are_refused_and_stay(limbeck, recipe, tmp_path):
+    out = tmp_path / "run"
+    limbeck("distill", recipe, "--out", out)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    _, said = limbeck("distill", recipe, "--out", out, "--seed", 1, code=2)
+    assert "holds a run (finished)" in " ".join(said.split())
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    limbeck("distill", recipe, "--out", out, "--seed", 1, "--overwrite")
+    assert RunRecord.open(out).seed == 1
+
+
+def test_resuming_a_finished_run_trains_nothing(limbeck, recipe, tmp_path, monkeypatch):
+    out = tmp_path / "run"
+    first = limbeck.json("distill", recipe, "--out", out)
+    weights = (out / "student/model.safetensors").read_bytes()
+
+    def trained(self):
+        raise AssertionError("a finished run was trained again")
+
+    monkeypatch.setattr(distil.Loop, "run", trained)
+    again = limbeck.json("distill", recipe, "--out", out, "--resume")
+    assert again == first
+    assert (out / "student/model.safetensors").read_bytes() == weights
+    _, said = limbeck("distill", recipe, "--out", out, "--resume", "training.epochs=3", code=2)
+    assert "other settings (epochs)" in " ".join(said.split())
+
+
+def test_train_and_distill_refuse_each_others_recipes(limbeck, recipe, tmp_path):
+    _, said = limbeck("train", recipe, code=2)
+    assert "add teacher=null to train the student alone" in " ".join(said.split())
+    _, said = limbeck("distill", recipe, "teacher=null", code=2)
+    assert "use limbeck train" in " ".join(said.split())
+    found = limbeck.json("train", recipe, "teacher=null", "--out", tmp_path / "control")
+    assert found["record"]["kind"] == "train"
+    assert found["record"]["teacher"] == {}
+
+
+def test_several_losses(limbeck, recipe, tmp_path):
+    losses = "loss={kd: {weight: 0.5, temperature: 2}, itrd: {}}"
+    record = limbeck.json("distill", recipe, losses, "--out", tmp_path / "run")["record"]
+    curves = record["curves"]
+    total = curves["loss task"][0] + 0.5 * curves["loss kd"][0] + curves["loss itrd"][0]
+    assert curves["loss total"][0] == pytest.approx(total)
+
+
+def test_preflight_errors_stop_the_run_unless_forced(limbeck, recipe, tmp_path):
+    untrained = ("teacher={model: 'zoo:small_cnn', width: 4}", "--out", tmp_path / "run")
+    _, said = limbeck("distill", recipe, *untrained, code=2)
+    assert "where guessing gives" in " ".join(said.split())
+    assert not (tmp_path / "run").exists()
+    _, said = limbeck("distill", recipe, *untrained, "--force")
+    assert "warning: forced: teacher" in said
+
+
+def test_other_processes_print_nothing(limbeck, recipe, tmp_path, monkeypatch):
+    limbeck("distill", recipe, "--out", tmp_path / "run")
+    monkeypatch.setenv("RANK", "1")
+    resumed = ("distill", recipe, "--out", tmp_path / "run", "--resume")
+    assert limbeck(*resumed) == ("", "")
+    assert limbeck(*resumed, "--json") == ("", "")
+
+
+def test_dry_run_shows_a_recipe_and_leaves_nothing(limbeck, recipe, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    said, _ = limbeck("distill", recipe, "training.epochs=7", "--dry-run")
+    assert sorted(tmp_path.rglob("*")) == before
+    text = said.partition("fact:")[0]
+    assert yaml.safe_load(text)["training"]["epochs"] == 7
+    assert "an estimate" in said
+    assert "nothing was trained or written" in said
+
+
+def test_dry_run_ends_with_2_where_the_run_would(limbeck, recipe, tmp_path):
+    untrained = ("teacher={model: 'zoo:small_cnn', width: 4}", "--out", tmp_path / "run")
+    said, _ = limbeck("distill", recipe, *untrained, "--dry-run", code=2)
+    assert "error: teacher" in said
+    limbeck("distill", recipe, *untrained, "--dry-run", "--force")
+    assert not (tmp_path / "run").exists()
+    _, said = limbeck("distill", recipe, "--dry-run", "--resume", code=2)
+    assert "no --resume" in said

@@ -1,0 +1,66 @@
+"""Small data, networks and arguments that the training tests share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+def rows(count: int = 48, classes: int = 3, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Return vectors around class centres, [count, 6], and their classes."""
+    generator = torch.Generator().manual_seed(seed)
+    targets = torch.arange(count) % classes
+    centres = 2.0 * torch.randn(classes, 6, generator=torch.Generator().manual_seed(99))
+    return centres[targets] + torch.randn(count, 6, generator=generator), targets
+
+
+def network(
+    width: int = 8, outputs: int = 3, seed: int = 0, *, norm: bool = False, dropout: float = 0.0
+) -> nn.Sequential:
+    """Return a two-layer perceptron with weights that depend on ``seed`` alone."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        parts: list[nn.Module] = [nn.Linear(6, width)]
+        if norm:
+            parts.append(nn.BatchNorm1d(width))
+        parts += [nn.ReLU()]
+        if dropout:
+            parts.append(nn.Dropout(dropout))
+        return nn.Sequential(*parts, nn.Linear(width, outputs))
+
+
+def good_teacher(classes: int = 3) -> nn.Module:
+    """Return a teacher that is right on most of :func:`rows`: nearest class centre, in closed form."""
+    centres = 2.0 * torch.randn(classes, 6, generator=torch.Generator().manual_seed(99))
+    with torch.random.fork_rng():
+        teacher = nn.Sequential(nn.Linear(6, 10), nn.Identity(), nn.Linear(10, classes))
+    with torch.no_grad():
+        teacher[0].weight.copy_(torch.eye(10, 6))
+        teacher[0].bias.copy_(torch.linspace(-1.0, 1.0, 10) * 0.1)
+        teacher[2].weight.copy_(torch.cat([centres, torch.zeros(classes, 4)], dim=1))
+        teacher[2].bias.copy_(-0.5 * (centres**2).sum(1))
+    return teacher
+
+
+QUICK: dict[str, Any] = {
+    "epochs": 3,
+    "batch_size": 16,
+    "learning_rate": 0.05,
+    "schedule": "constant",
+    "device": "cpu",
+    "progress": False,
+}
+
+
+def weights_of(module: nn.Module) -> list[Tensor]:
+    """Return copies of all tensors of a module's state."""
+    return [part.detach().clone() for part in module.state_dict().values()]
+
+
+def same(first: nn.Module, second: nn.Module) -> bool:
+    """Say whether two modules hold the same bits."""
+    return all(
+        torch.equal(a, b) for a, b in zip(weights_of(first), weights_of(second), strict=True)
+    )

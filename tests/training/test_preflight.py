@@ -1,0 +1,145 @@
+"""Mistakes that would cost hours are found before the first step."""
+
+from __future__ import annotations
+
+import shutil
+from collections import namedtuple
+
+import pytest
+import torch
+from helpers.small import QUICK, good_teacher, network, rows
+from torch import nn
+
+import limbeck as lb
+from limbeck.checks import ArgumentError, DataError, LayerError, ModelError
+from limbeck.training.preflight import PreflightError
+
+
+def test_a_teacher_at_chance_is_an_error_unless_forced():
+    untrained = network(seed=7)
+    with torch.no_grad():
+        untrained[-1].weight.zero_()
+    with pytest.raises(PreflightError, match=r"teacher: 33\.3% right on 48 rows, where guessing gives"):
+        lb.distill(network(), untrained, rows(), loss="kd", **QUICK)
+    record = lb.distill(network(), untrained, rows(), loss="kd", force=True, **QUICK).record
+    assert record.warnings[0].startswith("forced: teacher: 33.3% right")
+
+
+def test_permuted_classes_are_named():
+    permuted = good_teacher()
+    with torch.no_grad():
+        permuted[2].weight.copy_(permuted[2].weight[[1, 2, 0]])
+        permuted[2].bias.copy_(permuted[2].bias[[1, 2, 0]])
+    with pytest.raises(PreflightError, match=r"0\.0% right as its classes stand, 100\.0% if"):
+        lb.distill(network(), permuted, rows(), loss="kd", **QUICK)
+
+
+def test_other_classes_are_an_error_under_a_logit_loss_only():
+    wide = nn.Sequential(nn.Linear(6, 10), nn.ReLU(), nn.Linear(10, 5))
+    with torch.no_grad():
+        wide[0].weight.copy_(good_teacher()[0].weight)
+        wide[2].weight[:3].copy_(good_teacher()[2].weight)
+        wide[2].bias.fill_(-9.0)
+    with pytest.raises(PreflightError, match="expected 3 classes, as the student's; got 5"):
+        lb.distill(network(), wide, rows(), loss="kd", **QUICK)
+    record = lb.distill(network(), wide, rows(), loss="itrd", force=True, **QUICK).record
+    assert any("got 5" in warning for warning in record.warnings)
+
+
+def test_a_term_without_gradient_is_named():
+    def constant(student, teacher, batch):
+        return (teacher.logits**2).mean()
+
+    with pytest.raises(PreflightError, match=r"OwnLoss \(term 0\) gives the student no gradient"):
+        lb.distill(network(), good_teacher(), rows(), loss=constant, **QUICK)
+
+
+def test_a_loss_that_is_not_a_scalar_is_named():
+    with pytest.raises(ModelError, match=r"return a scalar tensor; got \(16, 3\)"):
+        lb.distill(network(), good_teacher(), rows(), loss=lambda s, t, b: s.logits, **QUICK)
+
+
+def test_a_frozen_student_is_refused():
+    with pytest.raises(ModelError, match="all are frozen"):
+        lb.distill(network().requires_grad_(False), good_teacher(), rows(), **QUICK)
+
+
+def test_student_and_teacher_may_not_be_one_object():
+    model = network()
+    with pytest.raises(ArgumentError, match="student and teacher are one object"):
+        lb.distill(model, model, rows(), **QUICK)
+
+
+def test_the_preflight_changes_nothing_of_the_student():
+    student = network(norm=True, dropout=0.5).train()
+    before = [part.clone() for part in student.state_dict().values()]
+    stopped = lb.distill(
+        student, good_teacher(), rows(), loss="itrd", on_ready=lambda loop, findings: False, **QUICK
+    )
+    assert stopped.student is student
+    for was, now in zip(before, student.state_dict().values(), strict=True):
+        assert torch.equal(was, now)
+
+
+def test_inputs_that_were_normalised_before_are_noticed():
+    class Normalised(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("mean", torch.full((1, 1, 1), 0.5))
+            self.register_buffer("std", torch.full((1, 1, 1), 0.5))
+            self.body = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
+
+        def forward(self, x):
+            return self.body((x - self.mean) / self.std)
+
+    images = torch.randn(30, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    record = lb.distill(Normalised(), None, (images, torch.arange(30) % 3), **QUICK).record
+    assert "Were they normalised before?" in record.warnings[0]
+    raw = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
+    pixels = images.sigmoid()
+    record = lb.distill(
+        Normalised(), raw, (pixels, torch.arange(30) % 3), loss="kd", force=True, **QUICK
+    ).record
+    assert any(text.startswith("teacher: sees raw pixels") for text in record.warnings)
+
+
+def test_too_little_disk_is_an_error(tmp_path, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: usage(2**30, 2**30, 1000))
+    with pytest.raises(PreflightError, match="expected 16 MiB of free disk for checkpoints; got 0 MiB"):
+        lb.distill(network(), None, rows(), out=tmp_path / "run", **QUICK)
+
+
+def test_layers_that_do_not_exist_list_near_names():
+    with pytest.raises(LayerError, match=r"student: .*got 'layer1'.*Its children are 0, 1, 2"):
+        lb.distill(
+            network(), good_teacher(), rows(), loss="itrd",
+            layers={"student": "layer1", "teacher": "0"}, **QUICK,
+        )
+
+
+def test_a_model_that_does_not_take_the_inputs_is_explained():
+    wrong = nn.Sequential(nn.Linear(7, 3))
+    with pytest.raises(ModelError, match=r"student: .*a batch of inputs \(16, 6\) float32 on cpu"):
+        lb.distill(wrong, good_teacher(), rows(), **QUICK)
+    with pytest.raises(ModelError, match=r"teacher: .*a batch of inputs \(16, 6\) float32 on cpu"):
+        lb.distill(network(), wrong, rows(), loss="kd", **QUICK)
+
+
+def test_losses_that_are_not_finite_stop_the_run_with_advice():
+    with pytest.raises(DataError, match=r"became (nan|inf|-inf).*Lower `learning_rate`"):
+        lb.distill(network(), None, rows(), **QUICK | {"learning_rate": 1e30})
+
+
+def test_out_of_memory_ends_in_advice(monkeypatch):
+    def exhausted(self):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    monkeypatch.setattr("limbeck.training.loop.Loop.run", exhausted)
+    with pytest.raises(MemoryError, match=r"batch_size 16(.|\n)*accumulate=2(.|\n)*bf16"):
+        lb.distill(network(), None, rows(), **QUICK)
+
+
+def test_a_device_that_is_not_there_is_refused():
+    with pytest.raises(ArgumentError, match="device: expected one of cpu.*got 'cuda:7'"):
+        lb.distill(network(), None, rows(), **QUICK | {"device": "cuda:7"})
