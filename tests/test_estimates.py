@@ -31,7 +31,7 @@ def test_a_value_outside_of_its_interval_is_refused(value, lower, upper):
         estimate(value, lower, upper)
 
 
-def test_unknown_status():
+def test_unknown_status(without_shape_hook):
     with pytest.raises(ArgumentError, match=r"`status`.*got 'resolvd'. Did you mean resolved"):
         estimate(status="resolvd")
 
@@ -41,7 +41,7 @@ def test_frozen():
         estimate().value = 1.0
 
 
-def test_dict_is_json_whatever_the_numbers_are():
+def test_dict_is_json_whatever_the_numbers_are(without_shape_hook):
     made = estimate(
         np.float32(0.5),
         np.float32(0.25),

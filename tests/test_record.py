@@ -41,8 +41,8 @@ def test_a_run_that_diverged_can_be_read_again(tmp_path):
 
 def test_curves_that_start_late_or_pause():
     one = record()
-    one.add_to_curves({"loss": 3})
-    one.add_to_curves({"loss": 2, "accuracy": 0.5})
+    one.add_to_curves({"loss": 3.0})
+    one.add_to_curves({"loss": 2.0, "accuracy": 0.5})
     one.add_to_curves({"accuracy": 0.75})
     one.add_to_curves({})
     assert one.curves == {"loss": [3.0, 2.0, None, None], "accuracy": [None, 0.5, 0.75, None]}

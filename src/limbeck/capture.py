@@ -76,7 +76,8 @@ class Capture:
         """
         self._seen.clear()
         logits = logits_of(
-            call(through or self.module, as_dtype_of(self.module, inputs)), self.name
+            call(self.module if through is None else through, as_dtype_of(self.module, inputs)),
+            self.name,
         )
         self._check_all_ran()
         return Outputs(logits=logits, features=dict(self._seen))

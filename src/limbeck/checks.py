@@ -61,14 +61,14 @@ def check_same_rows(where: str, **tensors: Tensor) -> None:
         raise ShapeError(f"{where}: expected matrices with one row a sample; got {got}.")
 
 
-def check_positive(where: str, **numbers: float) -> None:
+def check_positive(where: str, **numbers: float | int) -> None:
     """Raise ArgumentError unless every number is finite and above zero."""
     for name, number in numbers.items():
         if not 0 < number < float("inf"):
             raise ArgumentError(f"{where}: expected `{name}` > 0; got {number}.")
 
 
-def check_between(where: str, low: float, high: float, **numbers: float) -> None:
+def check_between(where: str, low: float, high: float, **numbers: float | int) -> None:
     """Raise ArgumentError unless every number lies in [low, high]."""
     for name, number in numbers.items():
         if not low <= number <= high:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -12,7 +13,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import (
     DataLoader,
-    Dataset,
     IterableDataset,
     Subset,
     SubsetRandomSampler,
@@ -189,7 +189,7 @@ class Data:
         if _is_pair(source):
             return Arrays(source[0], source[1], name=self.name)
         if _is_map_style(source):
-            return Items(cast(Dataset[Any], source), name=self.name)
+            return Items(source, name=self.name)
         raise ArgumentError(
             f"{self.name}: expected a Dataset with __len__ and __getitem__, a DataLoader, or a "
             f"pair of arrays; got {type(source).__name__}. Wrap it in one of these."
@@ -273,7 +273,7 @@ class Items:
 
     def __init__(
         self,
-        dataset: Dataset[Any],
+        dataset: Any,
         *,
         collate: Callable[[list[Any]], Any] = default_collate,
         workers: int = 0,
@@ -282,7 +282,7 @@ class Items:
         self.dataset, self.collate, self.workers, self.name = dataset, collate, workers, name
 
     def __len__(self) -> int:
-        return len(cast(Any, self.dataset))
+        return len(self.dataset)
 
     def subset(self, rows: Tensor) -> Items:
         """Return the rows at these positions."""
@@ -296,7 +296,7 @@ class Items:
             self.dataset,
             batch_sampler=[index.tolist() for index, _ in rows],
             num_workers=self.workers,
-            collate_fn=self.collate,
+            collate_fn=partial(_collated, self.collate, self.name),
             pin_memory=torch.cuda.is_available(),
         )
         for (index, view), collated in zip(rows, loader, strict=True):
@@ -335,6 +335,16 @@ class Items:
             f"{self.name}: expected items (input, target), inputs alone, or dicts of tensors; got "
             f"batches of {_kinds(collated)}. Give the DataLoader a collate_fn."
         )
+
+
+def _collated(collate: Callable[[list[Any]], Any], name: str, items: list[Any]) -> Any:
+    try:
+        return collate(items)
+    except (RuntimeError, TypeError) as problem:
+        raise DataError(
+            f"{name}: expected items that make a batch; they do not: {str(problem).splitlines()[0]}. "
+            "Bring them to one shape, or give a DataLoader with a collate_fn."
+        ) from None
 
 
 def _is_array(value: Any) -> bool:

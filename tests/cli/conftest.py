@@ -1,5 +1,6 @@
 """What the tests of the command line share: a caller, and a small trained teacher."""
 
+import io
 import json
 import sys
 
@@ -30,8 +31,6 @@ class Limbeck:
         with self.monkeypatch.context() as patched:
             patched.setattr(sys, "argv", ["limbeck", *map(str, arguments)])
             if stdin is not None:
-                import io
-
                 patched.setattr(sys, "stdin", io.StringIO(stdin))
             with pytest.raises(SystemExit) as ended:
                 run()

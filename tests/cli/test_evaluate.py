@@ -1,11 +1,12 @@
 """``evaluate`` and its predictions."""
 
 import csv
+import shutil
 
 import pytest
 import torch
 
-from limbeck import load
+from limbeck import RunRecord, load
 from limbeck.checks import ArgumentError
 from limbeck.cli.predictions import write_predictions
 from limbeck.types import Batch
@@ -60,9 +61,7 @@ def test_table_says_model_data_and_metrics(limbeck, teacher):
 
 def test_the_best_student_can_be_asked_for(limbeck, teacher):
     found = limbeck.json("evaluate", teacher / "best", "--set", "validation")
-    import limbeck as library
-
-    best = library.RunRecord.open(teacher).results["best"]["validation"]["accuracy"]
+    best = RunRecord.open(teacher).results["best"]["validation"]["accuracy"]
     assert found["metrics"]["accuracy"] == pytest.approx(best)
 
 
@@ -79,9 +78,6 @@ def test_data_by_name_by_recipe_and_with_overrides(limbeck, teacher, recipe):
 
 
 def test_models_without_a_recipe_ask_for_data(limbeck, teacher, tmp_path):
-    (teacher / "student" / "model.json").rename  # noqa: B018
-    import shutil
-
     shutil.copytree(teacher / "student", tmp_path / "alone" / "model")
     _, said = limbeck("evaluate", tmp_path / "alone" / "model", code=2)
     assert "Give --recipe FILE or --data NAME" in " ".join(said.split())

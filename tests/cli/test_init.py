@@ -3,7 +3,7 @@
 import pytest
 
 from limbeck.cli.init import RECIPES
-from limbeck.cli.material import loss_of_recipe, task_of_recipe
+from limbeck.cli.parts import loss_of_recipe, task_of_recipe
 from limbeck.cli.recipe import Recipe
 from limbeck.cli.yaml_text import mapping_of
 from limbeck.zoo.networks import NETWORKS

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from limbeck.checks import ArgumentError, RecipeError
-from limbeck.cli.material import loss_of_recipe, material_of, model_of, task_of_recipe
+from limbeck.cli.material import material_of
+from limbeck.cli.parts import loss_of_recipe, model_of, task_of_recipe
 from limbeck.cli.recipe import DataRecipe, ModelRecipe, recipe_of
 from limbeck.data import Data
 from limbeck.losses import ITRD, KD, WeightedSum
@@ -82,7 +83,7 @@ def test_own_data_as_an_object(own):
 
 def test_own_data_that_cannot_be(own):
     own.wrong = lambda: 3
-    with pytest.raises(RecipeError, match="own_data:wrong to return .*; got int"):
+    with pytest.raises(RecipeError, match=r"own_data:wrong to return .*; got int"):
         material_of(DataRecipe.model_validate({"module": "own_data:wrong"}))
     with pytest.raises(RecipeError, match=r"own_data has no `wrongs`. Did you mean wrong"):
         material_of(DataRecipe.model_validate({"module": "own_data:wrongs"}))

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from limbeck.checks import ModelError, RecipeError
-from limbeck.cli.material import model_of
+from limbeck.cli.parts import model_of
 from limbeck.cli.recipe import ModelRecipe
 from limbeck.cli.weights import load_weights_from
 from limbeck.training.saving import save_model
@@ -138,7 +138,7 @@ def test_other_names_and_shapes_are_refused(tmp_path):
     state = _network(0).state_dict()
     state["classifier.weights"] = state.pop("classifier.weight")
     torch.save(state, path)
-    with pytest.raises(ModelError, match="missing classifier.weight; unknown classifier.weights"):
+    with pytest.raises(ModelError, match=r"missing classifier.weight; unknown classifier.weights"):
         load_weights_from(_network(0), path)
     torch.save(_network(0).state_dict(), path)
     with pytest.raises(ModelError, match="other shape classifier"):
@@ -149,7 +149,7 @@ def test_other_endings_and_empty_folders_are_refused(tmp_path):
     (tmp_path / "w.bin").touch()
     with pytest.raises(ModelError, match=r"got `.bin`"):
         load_weights_from(_network(0), tmp_path / "w.bin")
-    with pytest.raises(ModelError, match="expected a folder with model.safetensors"):
+    with pytest.raises(ModelError, match=r"expected a folder with model.safetensors"):
         load_weights_from(_network(0), tmp_path)
 
 

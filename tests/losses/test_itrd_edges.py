@@ -92,6 +92,19 @@ def test_autocast_does_not_round_the_gram_matrices():
     assert torch.equal(gradient, expected)
 
 
+def test_rounding_makes_no_negative_weight():
+    """Parallel teacher rows: some float32 cosines exceed 1, and 1 - K_t^2 would be negative."""
+    teacher = torch.rand(16, 1, generator=torch.Generator().manual_seed(0)) + 0.5
+    teacher = teacher * drawn(1, 7).float()
+    value = mutual_information_loss(torch.eye(16) + 1.0, teacher)
+    units = torch.nn.functional.normalize(teacher)
+    assert (units @ units.T).max() > 1
+    cosines = (units @ units.T).square()
+    assert value.item() >= 0
+    pairs = 1.0 - cosines.clamp_max(1.0)
+    assert pairs.min() == 0
+
+
 def test_float64_stays_float64():
     student, teacher = fixture()
     assert itrd_loss(student, teacher.float()).dtype == torch.float64
@@ -104,8 +117,13 @@ def test_no_gradient_to_the_teacher():
     assert found[1] is None
 
 
-def test_skipped_mutual_term():
+def test_skipped_mutual_term(monkeypatch):
     student, teacher = fixture()
+
+    def called(*args, **settings):
+        raise AssertionError("a term of weight zero costs nothing")
+
+    monkeypatch.setattr("limbeck.losses.itrd.mutual_information_loss", called)
     value = itrd_loss(student, teacher, mutual_weight=0.0, correlation_weight=1.0)
     assert value.item() == correlation_loss(student, teacher).item()
 

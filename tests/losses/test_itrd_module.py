@@ -32,7 +32,7 @@ def outputs(features: Tensor, layer: str = "penultimate") -> Outputs:
 def test_module_is_the_function_with_its_projection():
     student, teacher = fixture()
     student = student[:, :3]
-    loss = ITRD(alpha=1.5, correlation_weight=2.0, mutual_weight=0.5, eps=1e-4, paper_code=True)
+    loss = ITRD(alpha=1.5, correlation_weight=3.0, mutual_weight=0.5, eps=1e-4, paper_code=True)
     assert list(loss.parameters()) == []
     assert loss.layers == {"student": ("penultimate",), "teacher": ("penultimate",)}
     args = outputs(student), outputs(teacher), batch_of(6)
@@ -44,7 +44,7 @@ def test_module_is_the_function_with_its_projection():
         teacher,
         embedded=loss.embedding(student),
         alpha=1.5,
-        correlation_weight=2.0,
+        correlation_weight=3.0,
         mutual_weight=0.5,
         eps=1e-4,
         paper_code=True,

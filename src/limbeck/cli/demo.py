@@ -6,10 +6,9 @@ import contextlib
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Generator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich import box
@@ -220,22 +219,27 @@ class _Images:
 
 def _arrays(digits: DataSet) -> _Images:
     source = digits.train.source
-    assert isinstance(source, Arrays) and isinstance(source.inputs, Tensor)  # digits are small
+    assert isinstance(source, Arrays)  # digits are small
+    assert isinstance(source.inputs, Tensor)
     assert source.targets is not None
     return _Images(source.inputs, source.targets)
 
 
 def _summary(plan: Plan, digits: DataSet, seeds: int, parts: tuple[int, int]) -> RunRecord:
-    notes = [
+    material = (
         f"The teacher was trained on {parts[0]} labelled images of handwritten digits (8x8 pixels, "
-        f"from scikit-learn). Each student gets {parts[1]} other images, of which "
-        f"{plan.labels} have labels; these are repeated until they fill half of every batch.",
-        "All students of a seed begin with the same weights, see the same batches and take the same "
-        f"number of steps. Settings were chosen on {_rows(digits.validation)} validation images; the "
-        f"{len(digits.test)} test images were looked at once, at the end.",
+        f"from scikit-learn). Each student gets {parts[1]} other images, of which {plan.labels} "
+        "have labels; these are repeated until they fill half of every batch."
+    )
+    fairness = (
+        "All students of a seed begin with the same weights, see the same batches and take the "
+        f"same number of steps. Settings were chosen on {_rows(digits.validation)} validation "
+        f"images; the {len(digits.test)} test images were looked at once, at the end."
+    )
+    scope = (
         "A seed decides initial weights, order, and which images have labels. The teacher and the "
-        "split are the same for all, so the intervals do not cover another teacher.",
-    ]
+        "split are the same for all, so the intervals do not cover another teacher."
+    )
     return RunRecord(
         kind="demo",
         seed=0,
@@ -249,7 +253,7 @@ def _summary(plan: Plan, digits: DataSet, seeds: int, parts: tuple[int, int]) ->
             "plan": asdict(plan),
         },
         data={"name": digits.name, "class_names": digits.class_names},
-        warnings=notes,
+        warnings=[material, fairness, scope],
     )
 
 
@@ -275,7 +279,7 @@ def _clear(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
+def _one_thread() -> Generator[None]:
     # Networks this small lose more to the handing out of work than they gain from it.
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -286,7 +290,7 @@ def _one_thread() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _bar(total: int, *, shown: bool) -> Iterator[Any]:
+def _bar(total: int, *, shown: bool) -> Generator[Callable[[str], None]]:
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     live = shown and console.is_terminal

@@ -1,11 +1,12 @@
-"""What a run would take: a few real steps on a student that is then thrown away."""
+"""What a run would take: a few real steps that are then undone."""
 
 from __future__ import annotations
 
-import time
+import copy
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -54,7 +55,7 @@ class DryRun:
         return any(finding.level == "error" for finding in self.findings)
 
     def measure(self, loop: Loop, findings: list[Finding]) -> bool:
-        """Measure; pass this to ``distill(on_ready=...)``. The loop's student is trained a little.
+        """Measure; pass this to ``distill(on_ready=...)``. Student and loss are as before.
 
         Returns:
             False: nothing is to be trained.
@@ -66,13 +67,17 @@ class DryRun:
         evaluation = _seconds_per_row(loop) if rows else 0.0
         # From here on the loop is a measuring device: it writes nothing and ends by step count.
         loop.out = loop.validation = loop.test = None
-        _advance(loop, _WARM_UP)
-        step = _seconds_per_step(loop)
+        before = copy.deepcopy(loop.inner.state_dict())
+        try:
+            _advance(loop, _WARM_UP)
+            step = _seconds_per_step(loop)
+            self.memory = _memory(loop)
+        finally:
+            loop.inner.load_state_dict(before)
         self.seconds = {
             "training": self.runs * self.steps * step,
             "evaluation": self.runs * rows * evaluation,
         }
-        self.memory = _memory(loop)
         return False
 
     def as_dict(self) -> dict[str, Any]:
@@ -116,9 +121,9 @@ def _advance(loop: Loop, steps: int) -> None:
 
 
 def _seconds_per_step(loop: Loop) -> float:
-    start = time.perf_counter()
+    start = perf_counter()
     _advance(loop, _STEPS)
-    return (time.perf_counter() - start) / _STEPS
+    return (perf_counter() - start) / _STEPS
 
 
 def _rows_evaluated(loop: Loop) -> int:
@@ -136,9 +141,9 @@ def _seconds_per_row(loop: Loop) -> float:
     data = loop.validation or loop.test
     assert data is not None  # the caller counted its rows
     slice_ = data.subset(range(min(len(data), _ROWS)))
-    start = time.perf_counter()
+    start = perf_counter()
     evaluate(loop.student, slice_, loop.inner.task, device=loop.accelerator.device)
-    return (time.perf_counter() - start) / len(slice_)
+    return (perf_counter() - start) / len(slice_)
 
 
 def _of_folder(loop: Loop) -> list[Finding]:

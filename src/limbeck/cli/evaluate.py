@@ -36,7 +36,8 @@ def evaluate(
     """
     from limbeck.checks import DataError
     from limbeck.cli import show
-    from limbeck.cli.material import material_of, task_of_recipe
+    from limbeck.cli.material import material_of
+    from limbeck.cli.parts import task_of_recipe
     from limbeck.cli.predictions import write_predictions
     from limbeck.cli.recipe import recipe_of
     from limbeck.cli.yaml_text import overridden
@@ -50,9 +51,7 @@ def evaluate(
     material = material_of(chosen.data)
     rows = getattr(material, part)
     if rows is None:
-        raise DataError(
-            f"{material.name}: expected {part} rows; there are none. Use another --set."
-        )
+        raise DataError(f"{material.name}: expected {part} rows; got none. Use another --set.")
     task = task_of_recipe(chosen.task)
     where_to_run = accelerator_for(device).device
     outputs, batch = outputs_over(model.to(where_to_run), rows, device=where_to_run)

@@ -15,7 +15,8 @@ from limbeck.checks import ArgumentError, RecipeError
 from limbeck.cli import show
 from limbeck.cli.arguments import Flags, process_index
 from limbeck.cli.dry_run import DryRun
-from limbeck.cli.material import Material, loss_of_recipe, material_of, model_of, task_of_recipe
+from limbeck.cli.material import Material, material_of
+from limbeck.cli.parts import loss_of_recipe, model_of, task_of_recipe
 from limbeck.cli.recipe import Recipe, read_mapping, recipe_of
 from limbeck.cli.seeds import aggregate
 from limbeck.cli.yaml_text import overridden

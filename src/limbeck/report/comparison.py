@@ -167,7 +167,7 @@ def paired_difference(
             f"paired_difference: expected seeds in common; got {sorted(method)} and "
             f"{sorted(control)}. Run both with the same seeds."
         )
-    gains = [method[seed] - control[seed] for seed in seeds]
+    gains = [float(method[seed]) - float(control[seed]) for seed in seeds]
     sign = 1 if higher_is_better else -1
     estimate = mean_estimate(gains, unit=unit, level=level)
     wins = sum(sign * gain > 0 for gain in gains)
@@ -208,12 +208,12 @@ def compare(
     values = {name: found for name, found in values.items() if found}
     if not values:
         raise ArgumentError(
-            f"compare: expected runs with the {part} {metric} ({moment}); no run has it. Finish the "
-            "runs, or name a metric that they have."
+            f"compare: expected runs with the {part} {metric} ({moment}); no run has it. Finish "
+            "the runs, or name a metric that they have."
         )
     reference = values.get(control) if control is not None else None
     if control is not None and reference is None:
-        warnings.append(f"{control}: has no {part} {metric}, so there is no control to compare with.")
+        warnings.append(f"{control}: has no {part} {metric}; there is no control to compare with.")
     unit = "fraction" if metric in FRACTIONS else _unit(metric)
     rows = []
     for name, found in values.items():
@@ -222,8 +222,8 @@ def compare(
             difference = _against(name, found, reference, control, metric, unit, warnings)
         if len(found) > 1 and len(set(found.values())) == 1:
             warnings.append(
-                f"{name}: all {len(found)} seeds gave the same {metric}. Unless it is at its bound, "
-                "the seed may not reach the run."
+                f"{name}: all {len(found)} seeds gave the same {metric}. Unless it is at its "
+                "bound, the seed may not reach the run."
             )
         seconds = [record.time["seconds"] for record in groups[name] if "seconds" in record.time]
         rows.append(
@@ -263,8 +263,8 @@ def values_of(
             continue
         if record.seed in found:
             raise ArgumentError(
-                f"compare: expected each seed once in {name}; got seed {record.seed} twice. Two runs "
-                "with one seed are not independent."
+                f"compare: expected each seed once in {name}; got seed {record.seed} twice. Two "
+                "runs with one seed are not independent."
             )
         found[record.seed] = value
     return dict(sorted(found.items()))
@@ -282,8 +282,8 @@ def _against(
     shared = len(set(found) & set(reference))
     if shared < max(len(found), len(reference)):
         warnings.append(
-            f"{name}: {shared} of its {len(found)} seeds are among {control}'s {len(reference)}; the "
-            "difference is over those alone."
+            f"{name}: {shared} of its {len(found)} seeds are among {control}'s {len(reference)}; "
+            "the difference is over those alone."
         )
     if not shared:
         return None

@@ -6,6 +6,7 @@ import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -19,7 +20,7 @@ from limbeck.record import RunRecord
 SERIES = 8  # colours that the page defines as --series-0 ...
 _STYLES = ("-", "--", "-.", ":", (0, (6, 1.5)), (0, (1, 1)), (0, (4, 1, 1, 1, 1, 1)), (0, (9, 3)))
 _INK, _GRID = "#010203", "#040506"  # stand-ins, replaced by the page's own colours
-_SETTINGS = {
+_SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
     "font.size": 9.0,
@@ -128,10 +129,8 @@ def _draw(axes: Axes, band: Band, colour: int, scale: float) -> None:
     mean, lower, upper = ([scale * v for v in part] for part in (band.mean, band.lower, band.upper))
     shade = _series(colour)
     axes.fill_between(band.epochs, lower, upper, color=shade, alpha=0.16, linewidth=0)
-    marker = "o" if len(band.epochs) == 1 else None
-    axes.plot(
-        band.epochs, mean, color=shade, linestyle=_STYLES[colour % SERIES], linewidth=1.8, marker=marker
-    )
+    style, marker = _STYLES[colour % SERIES], "o" if len(band.epochs) == 1 else None
+    axes.plot(band.epochs, mean, color=shade, linestyle=style, linewidth=1.8, marker=marker)
 
 
 def _dress(axes: Axes, unit: str) -> None:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from limbeck.checks import ArgumentError
 from limbeck.files import write_text
 from limbeck.record import RunRecord, versions
 from limbeck.report import sentences
-from limbeck.report.comparison import LOWER_IS_BETTER, Comparison, compare
+from limbeck.report.comparison import LOWER_IS_BETTER, Comparison, compare, values_of
 from limbeck.report.curves import SERIES, Band, Curve, bands_of, curve_svg, panels_svg
 from limbeck.report.reading import TEACHER, Study, read_study
 from limbeck.report.sections import common_and_differing, distinct, time_rows
@@ -89,17 +89,13 @@ def comparison_of(study: Study) -> Comparison | None:
 
     None where no run has finished with a result.
     """
-    groups = {name: group for name, group in study.groups.items() if name != TEACHER} or study.groups
+    groups = _students(study)
     for part in ("test", "validation"):
-        for metric in _METRICS:
-            for moment in _MOMENTS:
-                try:
-                    return compare(
-                        groups, control=study.control, metric=metric, moment=moment, part=part
-                    )
-                except ArgumentError as problem:
-                    if "no run has it" not in str(problem):
-                        raise
+        for metric, moment in product(_METRICS, _MOMENTS):
+            if any(values_of(group, name, metric, moment, part) for name, group in groups.items()):
+                return compare(
+                    groups, control=study.control, metric=metric, moment=moment, part=part
+                )
     return None
 
 
@@ -115,8 +111,14 @@ def _environment() -> Environment:
     return environment
 
 
+def _students(study: Study) -> dict[str, list[RunRecord]]:
+    """Return all groups but the teacher's, unless there is nothing else."""
+    students = {name: group for name, group in study.groups.items() if name != TEACHER}
+    return students or study.groups
+
+
 def _titles(study: Study) -> dict[str, str]:
-    given: Mapping[str, Any] = {} if study.summary is None else study.summary.settings.get("titles", {})
+    given = {} if study.summary is None else study.summary.settings.get("titles", {})
     return {name: str(given.get(name, name)) for name in study.groups}
 
 
@@ -260,7 +262,7 @@ def _teacher_seconds(study: Study) -> float | None:
 def _figures(
     study: Study, compared: Comparison | None, titles: dict[str, str], colours: dict[str, int]
 ) -> list[dict[str, Any]]:
-    students = {name: group for name, group in study.groups.items() if name != TEACHER} or study.groups
+    students = _students(study)
     metric = compared.metric if compared is not None else "accuracy"
     percent = sentences.is_percent(metric)
     wanted = [
@@ -282,7 +284,7 @@ def _figures(
             {
                 "title": title,
                 "unit": unit,
-                "svg": Markup(drawn),  # noqa: S704 - of our own drawing; names are escaped in it
+                "svg": Markup(drawn),  # our own drawing: matplotlib escapes the names in it
                 "legend": [(titles[band.name], colours[band.name]) for band in curve.bands],
                 "apart": apart,
                 "several": any(len(students[band.name]) > 1 for band in curve.bands),

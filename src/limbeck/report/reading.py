@@ -49,8 +49,8 @@ def read_study(runs: Sequence[Path | str], *, control: str | None = None) -> Stu
         found = _records_in(given)
         if not found:
             raise DataError(
-                f"{given}: expected a folder with {FILE_NAME}, or one of NAME/seedK/{FILE_NAME}; there "
-                "is none. Give the folder of a run or of several."
+                f"{given}: expected a folder with {FILE_NAME}, or one of NAME/seedK/{FILE_NAME}; "
+                "there is none. Give the folder of a run or of several."
             )
         for name, record in found:
             if record.kind == "demo":
@@ -58,7 +58,9 @@ def read_study(runs: Sequence[Path | str], *, control: str | None = None) -> Stu
             else:
                 groups.setdefault(name, []).append(record)
     if not groups:
-        raise DataError(f"{runs[0]}: expected runs beside {FILE_NAME}; there are none. Run it again.")
+        raise DataError(
+            f"{runs[0]}: expected runs beside {FILE_NAME}; there are none. Run it again."
+        )
     if summary is not None:
         order = [*summary.settings.get("order", []), *groups]
         groups = {name: groups[name] for name in dict.fromkeys(order) if name in groups}
@@ -77,10 +79,13 @@ def _records_in(folder: Path) -> list[tuple[str, RunRecord]]:
         found.append((_name_of(folder), record))
         if record.kind != "demo":
             return found
-    for path in sorted(folder.glob(f"*/{FILE_NAME}")) + sorted(folder.glob(f"*/*/{FILE_NAME}")):
-        if path.parent.parent == folder or _SEED.fullmatch(path.parent.name):
-            found.append((_name_of(path.parent), RunRecord.open(path)))
-    return found
+    below = [
+        path.parent
+        for pattern in (f"*/{FILE_NAME}", f"*/*/{FILE_NAME}")
+        for path in sorted(folder.glob(pattern))
+    ]
+    runs = [run for run in below if run.parent == folder or _SEED.fullmatch(run.name)]
+    return found + [(_name_of(run), RunRecord.open(run)) for run in runs]
 
 
 def _name_of(folder: Path) -> str:

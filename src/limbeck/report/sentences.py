@@ -8,6 +8,8 @@ from limbeck.estimates import Estimate
 from limbeck.report.comparison import FRACTIONS, Comparison, Row
 
 
+_MINUS = "\u2212"
+
 def is_percent(metric: str) -> bool:
     """Say whether a metric is shown in percent."""
     return metric in FRACTIONS
@@ -33,7 +35,7 @@ def gain(value: float, metric: str) -> str:
         ('\u22122.1', '+0.5')
     """
     scaled = f"{100 * value:+.1f}" if is_percent(metric) else f"{value:+.4g}"
-    return scaled.replace("-", "\u2212")
+    return scaled.replace("-", _MINUS)
 
 
 def interval(estimate: Estimate, metric: str, *, signed: bool = False) -> str:
@@ -50,7 +52,7 @@ def interval(estimate: Estimate, metric: str, *, signed: bool = False) -> str:
         return f"[{gain(ends[0], metric)}, {gain(ends[1], metric)}]"
     if is_percent(metric):
         return f"[{100 * ends[0]:.1f}, {100 * ends[1]:.1f}]"
-    return f"[{ends[0]:.4g}, {ends[1]:.4g}]".replace("-", "\u2212")
+    return f"[{ends[0]:.4g}, {ends[1]:.4g}]".replace("-", _MINUS)
 
 
 def seconds(value: float) -> str:
@@ -90,7 +92,8 @@ def _part(row: Row, metric: str, titles: dict[str, str]) -> str:
     ends = interval(difference.estimate, metric, signed=True)
     if difference.verdict == "inconclusive":
         return f"{name} is inconclusive ({found} {ends})"
-    return f"{name} is {difference.verdict} by {found.lstrip('+\u2212')} {ends}"
+    size = found.removeprefix("+").removeprefix(_MINUS)
+    return f"{name} is {difference.verdict} by {size} {ends}"
 
 
 def _without_control(comparison: Comparison, where: str, titles: dict[str, str]) -> str:
@@ -98,13 +101,14 @@ def _without_control(comparison: Comparison, where: str, titles: dict[str, str])
     for row in comparison.rows:
         name = titles.get(row.name, row.name)
         if row.estimate.status == "unresolved":
-            parts.append(f"{name} reached {number(next(iter(row.values.values())), comparison.metric)}")
+            alone = next(iter(row.values.values()))
+            parts.append(f"{name} reached {number(alone, comparison.metric)}")
         else:
             parts.append(
                 f"{name} reached {number(row.estimate.value, comparison.metric)} "
                 f"{interval(row.estimate, comparison.metric)}"
             )
     return (
-        f"In {where}, {'; '.join(parts)}; without a control of the same seeds this does not say what "
-        "distillation added."
+        f"In {where}, {'; '.join(parts)}; without a control of the same seeds this does not say "
+        "what distillation added."
     )

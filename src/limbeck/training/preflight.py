@@ -251,7 +251,7 @@ def settle(findings: Sequence[Finding], *, force: bool) -> list[str]:
     errors = [finding.text for finding in findings if finding.level == "error"]
     if errors and not force:
         raise PreflightError(
-            "\n".join([*errors, "(force=True or --set force=true goes on all the same.)"])
+            "\n".join([*errors, "(force=True or --force goes on all the same.)"])
         )
     return [f"forced: {text}" for text in errors] + [
         finding.text for finding in findings if finding.level == "warning"

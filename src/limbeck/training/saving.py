@@ -66,6 +66,9 @@ def load(folder: Path | str, model: nn.Module | None = None, *, trust: bool = Fa
         trust: Call a builder outside of limbeck, timm and transformers that the folder names. It
             is code of whoever wrote the folder.
 
+    Returns:
+        The student with its saved weights.
+
     Raises:
         ModelError: If files are missing or damaged, the builder is not known or not trusted, or
             weights do not fit.

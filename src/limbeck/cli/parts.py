@@ -1,0 +1,148 @@
+"""From a recipe to the model, the task and the loss that it names."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+from torch import nn
+
+from limbeck.checks import RecipeError, check_choice, nearest
+from limbeck.cli.material import Material
+from limbeck.cli.recipe import ModelRecipe, Recipe
+from limbeck.cli.weights import load_weights_from
+from limbeck.losses import LOSSES, WeightedSum
+from limbeck.tasks import TASKS
+from limbeck.training.building import build
+from limbeck.training.saving import load
+from limbeck.training.terms import loss_of
+from limbeck.types import Task
+
+
+def model_of(
+    recipe: ModelRecipe, where: str, material: Material | None = None, seed: int = 0
+) -> nn.Module:
+    """Build or load a model; networks of the zoo take what they are not told from the data.
+
+    Args:
+        recipe: Which model.
+        where: "student" or "teacher", for messages.
+        material: The data, for the defaults of networks of the zoo.
+        seed: Seed of initial weights.
+
+    Raises:
+        LimbeckError: If it cannot be built, or its weights do not fit.
+    """
+    if recipe.folder is not None:
+        return load(recipe.folder, trust=recipe.trust)
+    name, arguments = str(recipe.model), recipe.arguments
+    if name.startswith("zoo:"):
+        arguments = _zoo_defaults(name, material) | arguments
+        _check_arguments(name, recipe.arguments, where)
+    model = build(name, seed=seed, **arguments)
+    if recipe.weights is not None:
+        load_weights_from(model, recipe.weights)
+    return model
+
+
+def task_of_recipe(options: dict[str, Any]) -> Task:
+    """Return the task that a recipe names, with its options.
+
+    Raises:
+        ArgumentError: If task or option is unknown.
+    """
+    options = dict(options)
+    name = options.pop("name")
+    check_choice("recipe", "task", name, TASKS)
+    accepted = list(inspect.signature(TASKS[name]).parameters)
+    for option in options:
+        if option not in accepted:
+            raise RecipeError(
+                f"recipe: expected `task` {name} to have options "
+                f"{', '.join(accepted) or '(none)'}; got `{option}`.{nearest(option, accepted)}"
+            )
+    if isinstance(options.get("class_weights"), list):
+        options["class_weights"] = torch.tensor(options["class_weights"], dtype=torch.float32)
+    return TASKS[name](**options)
+
+
+def loss_of_recipe(recipe: Recipe, task: Task) -> nn.Module:
+    """Return the distillation term that a recipe asks for, with parameters of its own.
+
+    Raises:
+        LimbeckError: If a loss or an option is unknown, or layers do not belong.
+    """
+    options = dict(recipe.loss)
+    if "name" in options:
+        return loss_of(_with_floats(options), recipe.layers, task)
+    if recipe.layers is not None:
+        raise RecipeError(
+            "recipe: expected `layers` beside a single loss; got several. Put `layers` inside each."
+        )
+    terms: dict[str, tuple[float, Any]] = {}
+    for key, given in options.items():
+        term: dict[str, Any] = dict(given) if isinstance(given, dict) else {}
+        if given is not None and not isinstance(given, dict):
+            if isinstance(given, bool) or not isinstance(given, (int, float)):
+                raise RecipeError(
+                    f"recipe: expected `loss.{key}` to be a weight or a mapping of options; got "
+                    f"{given!r}. For one loss with options, say its `name`."
+                )
+            term = {"weight": given}
+        name = term.setdefault("name", key)
+        check_choice("recipe", f"loss.{key}", name, LOSSES)
+        weight, layers = _weight(key, term.pop("weight", 1.0)), term.pop("layers", None)
+        terms[key] = (weight, loss_of(_with_floats(term), layers, task))
+    # Through loss_of once more: it refuses a sum that is not meant for the task.
+    return loss_of(WeightedSum(terms), None, task)
+
+
+def _with_floats(options: dict[str, Any]) -> dict[str, Any]:
+    """Return a loss's options with 4 as 4.0 where it takes a float: YAML tells them apart."""
+    kind = LOSSES.get(str(options["name"]))
+    accepted = {} if kind is None else inspect.signature(kind).parameters
+    return {
+        key: float(value)
+        if type(value) is int and key in accepted and "float" in str(accepted[key].annotation)
+        else value
+        for key, value in options.items()
+    }
+
+
+def _weight(key: str, weight: Any) -> float:
+    if isinstance(weight, bool) or not isinstance(weight, (int, float)):
+        raise RecipeError(
+            f"recipe: expected `loss.{key}.weight` to be a number; got {weight!r}. Correct it."
+        )
+    return float(weight)
+
+
+def _zoo_defaults(name: str, material: Material | None) -> dict[str, Any]:
+    from limbeck.zoo.networks import NETWORKS, STATISTICS
+
+    builder = NETWORKS.get(name.removeprefix("zoo:"))
+    if builder is None or material is None:
+        return {}
+    found: dict[str, Any] = {"num_classes": material.classes, "channels": material.channels}
+    if "inputs" in inspect.signature(builder).parameters:
+        found["inputs"] = material.pixels
+    known = material.name.replace("-", "_")
+    if known in STATISTICS and len(STATISTICS[known][0]) == material.channels:
+        found["normalisation"] = known
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def _check_arguments(name: str, given: dict[str, Any], where: str) -> None:
+    from limbeck.zoo.networks import NETWORKS
+
+    builder = NETWORKS.get(name.removeprefix("zoo:"))
+    if builder is None:
+        return  # build() says so, with the near names
+    known = [*inspect.signature(builder).parameters, *ModelRecipe.model_fields]
+    for argument in given:
+        if argument not in known:
+            raise RecipeError(
+                f"recipe: expected a field of `{where}` or an argument of {name}; got "
+                f"`{where}.{argument}`.{nearest(argument, known)} Fields: {', '.join(known)}."
+            )

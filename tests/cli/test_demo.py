@@ -1,0 +1,186 @@
+"""The demo on the real digits, with few epochs: its folder, its fairness, its report."""
+
+import io
+import re
+
+import pytest
+import torch
+from rich.console import Console
+
+from limbeck.checks import ArgumentError, CheckpointError
+from limbeck.cli import demo
+from limbeck.record import RunRecord
+from limbeck.training.saving import load
+from limbeck.zoo.data import load_dataset
+from limbeck.zoo.data.splits import cut
+
+
+TINY = demo.Plan(epochs=2, teacher_epochs=3)
+STUDENTS = ["control", "label-smoothing", "kd", "itrd"]
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """Run a small demo once; keep what each training was given."""
+    folder, given = tmp_path_factory.mktemp("demo"), []
+
+    def watched(student, teacher, data, **options):
+        start = {name: part.clone() for name, part in student.state_dict().items()}
+        given.append((start, teacher, data, options))
+        return distill(student, teacher, data, **options)
+
+    distill = demo.distill
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(demo, "distill", watched)
+        summary = demo.run_demo(folder, 2, progress=False, plan=TINY)
+    return summary, given
+
+
+def test_folder_holds_every_run_and_the_report(done):
+    summary, _ = done
+    found = sorted(
+        str(path.parent.relative_to(summary.folder)) for path in summary.folder.rglob("record.json")
+    )
+    runs = [f"{name}/seed{seed}" for name in STUDENTS for seed in (0, 1)]
+    assert found == sorted([".", "teacher/seed0", *runs])
+    assert summary.report == summary.folder / "report.html"
+    for run in runs:
+        record = RunRecord.open(summary.folder / run)
+        assert (record.status, record.seed) == ("finished", int(run[-1]))
+    assert load(summary.folder / "kd" / "seed1")(torch.zeros(1, 1, 8, 8)).shape == (1, 10)
+
+
+def test_students_of_a_seed_start_alike_and_see_the_same_rows(done):
+    _, given = done
+    by_seed = {seed: [one for one in given[1:] if one[3]["seed"] == seed] for seed in (0, 1)}
+    for runs in by_seed.values():
+        first, _, rows, options = runs[0]
+        assert len(runs) == len(STUDENTS)
+        for start, _, other, also in runs[1:]:
+            assert all(torch.equal(start[name], part) for name, part in first.items())
+            assert torch.equal(other.targets, rows.targets)
+            assert torch.equal(other.source.inputs, rows.source.inputs)
+            for name in ("epochs", "batch_size", "schedule", "seed"):
+                assert also[name] == options[name]
+    one, other = (runs[0] for runs in by_seed.values())
+    assert not torch.equal(one[0]["classifier.weight"], other[0]["classifier.weight"])
+    assert not torch.equal(one[2].targets, other[2].targets)  # other images are labelled
+
+
+def test_only_distilled_students_have_a_teacher_and_only_one_control_smooths(done):
+    _, given = done
+    students = list(zip(STUDENTS * 2, given[1:], strict=True))
+    assert [given[0][1] is None, len({id(run[1]) for _, run in students})] == [True, 2]
+    for name, (_, teacher, _, options) in students:
+        assert (teacher is not None) == (name in ("kd", "itrd"))
+        assert options["task"].label_smoothing == (0.1 if name == "label-smoothing" else 0.0)
+        if teacher is not None:
+            assert options["loss"] == name
+
+
+def test_teacher_and_students_share_no_image(done):
+    _, given = done
+    digits = load_dataset("digits", validation=0.2)
+    teacher, student = given[0][2].source.inputs, given[1][2].source.inputs
+    rows = {part: {image.numpy().tobytes() for image in images} for part, images in (
+        ("teacher", teacher), ("student", student), ("train", digits.train.source.inputs),
+        ("test", digits.test.source.inputs), ("validation", digits.validation.source.inputs),
+    )}
+    assert not rows["teacher"] & rows["student"]
+    assert rows["teacher"] | rows["student"] == rows["train"]
+    assert not rows["train"] & (rows["test"] | rows["validation"])
+
+
+def test_labelled_images_fill_half_of_the_students_rows():
+    digits = load_dataset("digits", validation=0.2)
+    _, theirs = cut(digits.train.targets, 0.5, 0, "teacher and students")
+    rows = demo.student_rows(digits, theirs, 50, seed=3)
+    targets = rows.targets
+    assert targets is not None
+    labelled = targets[: len(theirs)] >= 0
+    assert int(labelled.sum()) == 50
+    assert abs(int((targets >= 0).sum()) - len(targets) / 2) <= 1
+    truth = digits.train.targets[theirs]
+    assert torch.equal(targets[: len(theirs)][labelled], truth[labelled])
+    # What is repeated is the labelled images with their own labels, each about equally often.
+    images = digits.train.source.inputs[theirs][labelled].numpy()
+    label_of = {
+        image.tobytes(): int(label) for image, label in zip(images, truth[labelled], strict=True)
+    }
+    again = rows.source.inputs[len(theirs) :].numpy()
+    assert [label_of[image.tobytes()] for image in again] == targets[len(theirs) :].tolist()
+    counts = [sum((again == image).all((1, 2, 3))) for image in images]
+    assert max(counts) - min(counts) <= 1
+
+
+def test_summary_has_the_numbers_of_the_records_and_so_has_the_report(done):
+    summary, _ = done
+    text = summary.report.read_text(encoding="utf8")
+    for name in STUDENTS:
+        kept = [
+            RunRecord.open(summary.folder / name / f"seed{seed}").results["last"]["test"]["accuracy"]
+            for seed in (0, 1)
+        ]
+        row = summary.comparison.row(name)
+        assert list(row.values.values()) == kept
+        assert f">{50 * sum(kept):.1f} %<" in text
+    teacher = RunRecord.open(summary.folder / "teacher" / "seed0").results["last"]["test"]
+    assert summary.teacher_accuracy == teacher["accuracy"]
+    assert f">{100 * teacher['accuracy']:.1f} %<" in text
+    assert summary.comparison.control == "control"
+    assert "503 labelled images" in text
+    assert "of which 50 have labels" in text
+
+
+def test_a_second_demo_replaces_the_first_and_repeats_it(done, tmp_path, monkeypatch):
+    monkeypatch.setattr(demo, "_TITLES", {k: demo._TITLES[k] for k in ("teacher", "control", "kd")})
+    first = demo.run_demo(tmp_path, 2, progress=False, plan=TINY)
+    (tmp_path / "kd" / "seed1" / "record.json").rename(tmp_path / "kd" / "seed1" / "kept.json")
+    (tmp_path / "kd" / "notes").mkdir()
+    second = demo.run_demo(tmp_path, 1, progress=False, plan=TINY)
+    assert not (tmp_path / "kd" / "seed1").exists()
+    assert (tmp_path / "kd" / "notes").is_dir()  # not the demo's
+    before = done[0].comparison
+    for name in ("control", "kd"):
+        assert first.comparison.row(name).values == before.row(name).values
+        assert second.comparison.row(name).values == {0: before.row(name).values[0]}
+    difference = second.comparison.row("kd").difference
+    assert difference is not None
+    assert difference.verdict == "unresolved"
+
+
+def test_threads_are_given_back(done):
+    before = torch.get_num_threads()
+    with demo._one_thread():
+        assert torch.get_num_threads() == 1
+        torch.set_num_threads(2)
+    assert torch.get_num_threads() == before
+
+
+def test_a_folder_with_another_run_is_left_alone(tmp_path):
+    RunRecord(kind="distill", seed=0).save(tmp_path)
+    with pytest.raises(CheckpointError, match="holds a run of kind distill"):
+        demo.run_demo(tmp_path, 1, progress=False, plan=TINY)
+    assert [path.name for path in tmp_path.iterdir()] == ["record.json"]
+
+
+def test_no_seed_is_refused(tmp_path):
+    with pytest.raises(ArgumentError, match="at least one seed"):
+        demo.run_demo(tmp_path / "demo", 0)
+    assert not (tmp_path / "demo").exists()
+
+
+def test_table_in_the_terminal_fits_80_columns(done, monkeypatch):
+    summary, _ = done
+    screen = io.StringIO()
+    monkeypatch.setattr(
+        demo, "Console", lambda **_: Console(file=screen, width=80, color_system=None)
+    )
+    demo._print(summary, RunRecord.open(summary.folder / "teacher" / "seed0"))
+    said = screen.getvalue()
+    assert "…" not in said
+    assert re.search(r"Test accuracy \[95 % interval", said)
+    for row in summary.comparison.rows:
+        assert f"{100 * row.estimate.value:.1f} %" in said
+        assert demo._TITLES[row.name] in said
+    assert max(map(len, said.split("Against")[0].splitlines())) <= 80

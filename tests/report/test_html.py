@@ -1,0 +1,292 @@
+"""The report as a reader's browser gets it: whole, without addresses, with the records' numbers."""
+
+import math
+import re
+from html.parser import HTMLParser
+
+import pytest
+from scipy import stats
+
+from limbeck.checks import ArgumentError, DataError
+from limbeck.record import RunRecord
+from limbeck.report import read_study, render, write_report
+
+
+NASTY = "<script>alert('x')</script>"
+ACCURACY = {
+    "control": [0.711, 0.732, 0.745],
+    "kd": [0.917, 0.9232, 0.941],
+    "itrd": [0.7, 0.78, 0.74],
+}
+
+
+class Page(HTMLParser):
+    """Collects tags with their attributes, table cells and the text outside of tags."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.rows: list[list[str]] = []
+        self.text: list[str] = []
+        self._open: list[str] = []
+        self.feed(text)
+        self.rows = [[" ".join(cell.split()) for cell in row] for row in self.rows]
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self._open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+
+    def handle_endtag(self, tag):
+        while self._open and self._open.pop() != tag:
+            pass
+
+    def handle_data(self, data):
+        if "style" not in self._open:
+            self.text.append(data)
+        if "td" in self._open or "th" in self._open:
+            self.rows[-1][-1] += data
+
+    def row(self, name: str) -> list[str]:
+        return next(row for row in self.rows if row and row[0].startswith(name))
+
+
+def make_record(name: str, seed: int, accuracy: float, **changes) -> RunRecord:
+    curves = {
+        "loss task": [2.0 - 0.1 * seed, 1.5, 1.25],
+        "validation accuracy": [0.4, 0.5 + 0.01 * seed, None],
+    }
+    if name != "control":
+        curves["loss distillation"] = [3.0, 2.0, -1.0]
+    fields = {
+        "kind": "train" if name == "control" else "distill",
+        "status": "finished",
+        "seed": seed,
+        "command": "limbeck distill recipe.yaml --seeds 3",
+        "settings": {"epochs": 3, "loss": name, "student_parameters": 1442, "milestones": [1, 2]},
+        "data": {"rows": 100, "class_names": ["zero", NASTY]},
+        "teacher": {"test": {"accuracy": 0.9807}, "parameters": 53362},
+        "curves": curves,
+        "results": {"last": {"test": {"accuracy": accuracy}, "validation": {"accuracy": 0.1}}},
+        "time": {"seconds": 3.0 + seed, "share data": 0.25, "share student": 0.75},
+        "versions": {"torch": "2.13.0"},
+        "hardware": {"cores": 2},
+    }
+    return RunRecord(**{**fields, **changes})
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name, values in ACCURACY.items():
+        for seed, value in enumerate(values):
+            make_record(name, seed, value).save(tmp_path / "runs" / name / f"seed{seed}")
+    return tmp_path / "runs"
+
+
+@pytest.fixture
+def page(folder):
+    return Page(write_report([folder], folder / "report.html").read_text(encoding="utf8"))
+
+
+def test_file_loads_nothing_and_runs_nothing(folder):
+    path = write_report([folder], folder)
+    assert path == folder / "report.html"
+    text = path.read_text(encoding="utf8")
+    assert path.stat().st_size < 2**20
+    page = Page(text)
+    names = {tag for tag, _ in page.tags}
+    assert not names & {"script", "link", "iframe", "object", "embed", "img", "base", "image", "form"}
+    for tag, attributes in page.tags:
+        assert not any(name.startswith("on") for name in attributes), tag
+        for name, value in attributes.items():
+            if name in ("src", "href", "xlink:href", "srcset", "data", "action"):
+                assert (value or "").startswith("#"), (tag, name, value)
+            elif not name.startswith("xmlns"):
+                assert "://" not in (value or ""), (tag, name, value)
+    assert not re.search(r"@import|url\((?!#)", text)
+    assert "<!DOCTYPE svg" not in text
+    assert "<metadata" not in text
+
+
+def test_ids_are_unique_and_every_reference_has_its_target(page):
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids)) > 10
+    for _, attributes in page.tags:
+        for value in attributes.values():
+            for target in re.findall(r"^#(.+)|url\(#([^)]+)\)", value or ""):
+                assert "".join(target) in ids
+
+
+def test_table_has_the_numbers_of_the_records(page):
+    control = ACCURACY["control"]
+    for name, values in ACCURACY.items():
+        row = page.row(name)
+        interval = stats.ttest_1samp(values, 0.0).confidence_interval(0.95)
+        assert row[1] == (
+            f"{100 * sum(values) / 3:.1f} % [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+        )
+        assert row[5:7] == ["1,442", "4.0 s"]  # seeds took 3, 4 and 5 s
+        if name == "control":
+            assert row[2:5] == ["", "", ""]
+            continue
+        gains = [100 * (value - base) for value, base in zip(values, control, strict=True)]
+        paired = stats.ttest_rel(values, control).confidence_interval(0.95)
+        shown = (
+            f"{sum(gains) / 3:+.1f} [{100 * paired.low:+.1f}, {100 * paired.high:+.1f}]"
+        ).replace("-", "−")
+        won = sum(gain > 0 for gain in gains)
+        assert row[2:5] == [shown, {"kd": "better", "itrd": "inconclusive"}[name], f"{won} of 3"]
+    teacher = page.row("Teacher")
+    assert teacher[1] == "98.1 % one network"
+    assert teacher[5] == "53,362"
+
+
+def test_seeds_stand_below_unrounded(page):
+    for seed in range(3):
+        expected = [str(seed), *(repr(ACCURACY[name][seed]) for name in ("control", "itrd", "kd"))]
+        assert expected in page.rows
+
+
+def test_verdict_is_the_first_sentence(page):
+    text = " ".join("".join(page.text).split())
+    assert (
+        "Against “control”, in test accuracy over 3 seeds: itrd is inconclusive (+1.1 points "
+    ) in text
+    assert "kd is better by 19.8 points [" in text
+    assert text.index("Against") < text.index("Results")
+
+
+def test_figures_have_their_data_behind_them(page):
+    figures = [tag for tag, _ in page.tags].count("figure")
+    assert figures == 3
+    captions = "".join(page.text)
+    for caption in ("Validation accuracy [%]", "Task loss on the training rows [nats]"):
+        assert caption in captions
+    assert ["1", "1.9", "1.9", "1.9"] in page.rows  # task loss: mean of 2.0, 1.9 and 1.8
+    assert ["2", "51", "51", "51"] in page.rows  # validation accuracy in percent
+    assert ["3", "-1", "-1"] in page.rows  # distillation loss, of the two that have one
+    svgs = [attributes for tag, attributes in page.tags if tag == "svg" and "focusable" in attributes]
+    assert len(svgs) == 3
+    assert all("viewbox" in attributes and "width" not in attributes for attributes in svgs)
+
+
+def test_figures_take_their_colours_from_the_page(folder):
+    text = write_report([folder], folder).read_text(encoding="utf8")
+    assert "currentColor" in text
+    assert "var(--series-0)" in text
+    drawn = re.findall(r"<figure>.*?</figure>", text, flags=re.DOTALL)
+    for figure in drawn:
+        assert not re.search(r"(fill|stroke): #(?!ffffff)", figure)
+
+
+def test_report_is_the_same_each_time(folder):
+    first = write_report([folder], folder / "a.html").read_bytes()
+    assert first == write_report([folder], folder / "b.html").read_bytes()
+
+
+def test_text_of_users_is_escaped(tmp_path):
+    name = "a<b>&$x_1$"
+    make_record("kd", 0, 0.5, warnings=[NASTY], command=f"limbeck '{NASTY}'").save(
+        tmp_path / name / "seed0"
+    )
+    make_record("control", 0, 0.4, settings={NASTY: NASTY}).save(tmp_path / "control" / "seed0")
+    text = render(read_study([tmp_path]))
+    page = Page(text)
+    assert "script" not in {tag for tag, _ in page.tags}
+    assert "b" not in {tag for tag, _ in page.tags}
+    assert "".join(page.text).count(NASTY) >= 5  # class name, warning, command, setting, its value
+    assert page.row(name)
+
+
+def test_everything_needed_to_repeat_is_said(page):
+    text = " ".join("".join(page.text).split())
+    for part in (
+        "limbeck distill recipe.yaml --seeds 3",
+        "Seeds: 0, 1, 2.",
+        "torch",
+        "2.13.0",
+        "cores",
+        "epochs",
+        "data 25 %, student 75 %",
+    ):
+        assert part in text
+    assert text.count("limbeck distill recipe.yaml") == 1  # once, not once a run
+    assert ["loss", "control", "itrd", "kd"] in page.rows
+    assert ["milestones", "1, 2"] in page.rows
+
+
+def test_warnings_stand_before_the_results(tmp_path):
+    for seed, accuracy in enumerate((0.5, 0.6)):
+        make_record("control", seed, accuracy).save(tmp_path / "control" / f"seed{seed}")
+        make_record(
+            "kd",
+            seed,
+            accuracy,
+            warnings=["teacher: sees raw pixels", *(["only once"] if seed else [])],
+            hardware={"cores": 2 + seed},
+            status="finished" if seed == 0 else "interrupted",
+        ).save(tmp_path / "kd" / f"seed{seed}")
+    text = " ".join("".join(Page(render(read_study([tmp_path]))).text).split())
+    before = text[: text.index("Results")]
+    assert "kd: teacher: sees raw pixels" in before
+    assert "kd, seed 1: only once" in before
+    assert "different hardware" in before
+    assert "kd, seed 1: interrupted" in before
+    assert "different versions" not in before
+    assert "kd cannot be judged from one seed" in before
+
+
+def test_one_run_gives_a_number_and_no_interval(tmp_path):
+    folder = make_record("kd", 7, 0.9137).save(tmp_path / "kd").parent
+    page = Page(render(read_study([folder])))
+    assert page.row("kd")[1] == "91.4 % one seed, no interval"
+    text = " ".join("".join(page.text).split())
+    assert "One run, kd, reached 91.4 % test accuracy" in text
+    assert "inf" not in text.replace("information", "").lower()
+
+
+def test_runs_given_one_by_one_are_compared(tmp_path):
+    first = make_record("control", 0, 0.5).save(tmp_path / "plain").parent
+    second = make_record("kd", 0, 0.7).save(tmp_path / "kd").parent
+    study = read_study([first, second])
+    assert (list(study.groups), study.control) == (["plain", "kd"], "plain")
+    assert Page(render(study)).row("kd")[2:4] == ["one seed, no interval", "unresolved"]
+
+
+def test_without_a_result_the_report_says_so(tmp_path):
+    make_record("kd", 0, 0.5, status="running", results={}).save(tmp_path / "kd")
+    text = "".join(Page(render(read_study([tmp_path]))).text)
+    assert "No run has finished with a result yet." in text
+    assert "run is running" in text
+
+
+def test_validation_stands_in_where_there_is_no_test(tmp_path):
+    for seed in range(2):
+        results = {"last": {"validation": {"mse": 1.5 + seed}}}
+        make_record("kd", seed, 0.0, results=results).save(tmp_path / "kd" / f"seed{seed}")
+    page = Page(render(read_study([tmp_path])))
+    half = stats.t.ppf(0.975, 1) * math.sqrt(0.5) / math.sqrt(2)
+    assert page.row("kd")[1] == f"2 [{2 - half:.4g}, {2 + half:.4g}]".replace("-", "−")
+    assert "less is better" in "".join(page.text)
+
+
+def test_a_trained_teacher_is_a_row_and_no_competitor(tmp_path):
+    make_record("control", 0, 0.99).save(tmp_path / "teacher" / "seed0")
+    for seed in range(2):
+        make_record("control", seed, 0.5 + 0.1 * seed).save(tmp_path / "control" / f"seed{seed}")
+    page = Page(render(read_study([tmp_path])))
+    assert page.row("teacher")[1] == "99.0 % one network"
+    assert page.row("teacher")[2:5] == ["", "", ""]
+    assert "teacher is" not in "".join(page.text)
+
+
+def test_folders_without_records_are_refused(tmp_path):
+    with pytest.raises(DataError, match=r"expected a folder with record\.json"):
+        write_report([tmp_path], tmp_path / "report.html")
+    make_record("kd", 0, 0.5).save(tmp_path / "kd")
+    with pytest.raises(ArgumentError, match="control"):
+        write_report([tmp_path], tmp_path / "report.html", control="nobody")
+    assert not (tmp_path / "report.html").exists()
