@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from limbeck.record import hardware, this_command, versions
+from limbeck.record import hardware, versions
 
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -43,11 +43,11 @@ def ratio(above: Sequence[float], below: Sequence[float], *, seed: int = 0) -> d
 
 
 def write(name: str, result: dict[str, Any], packages: Sequence[str] = ()) -> Path:
-    """Write ``results/<name>.json``: how to run it again, the machine, the versions, the result."""
+    """Write ``results/<name>.json``: the script, the machine, the versions, the result."""
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
     whole = {
-        "command": this_command(),
+        "script": f"benchmarks/{name}.py",
         "hardware": hardware(),
         "versions": versions() | {package: version(package) for package in packages},
         **result,

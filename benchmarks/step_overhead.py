@@ -1,4 +1,4 @@
-"""A step of limbeck takes at most 1.05 times a step of the plainest PyTorch loop.
+"""A step of limbeck beside a step of the plainest PyTorch loop (target: at most 1.05 times).
 
 CLAIM TO BE FILLED IN FROM THE FINAL RUN: ratios of the medians, small_cnn on 8x8 and resnet20 on
 32x32 images, batch 64: no distillation ?, ?; KD ?, ?; ITRD ?, ? (results/step_overhead.json).

@@ -163,7 +163,7 @@ class TwoHeads(Net):
 def test_two_heads(first):
     assert find_head(TwoHeads(lambda main, side: (main, side), first), X) == "head"
     assert find_head(TwoHeads(lambda main, side: (side, main), first), X) == "other"
-    with pytest.raises(LayerError, match="TwoHeads has none among .*head, other. Name the layer"):
+    with pytest.raises(LayerError, match=r"TwoHeads has none among .*head, other. Name the layer"):
         find_head(TwoHeads(lambda main, side: (main + side) / 2, first), X)
 
 

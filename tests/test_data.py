@@ -246,9 +246,9 @@ def spoiled(value):
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
 def test_the_first_row_that_is_not_finite_is_named(value):
-    with pytest.raises(DataError, match="valid: inputs: .*in 2 places, first in row 2"):
+    with pytest.raises(DataError, match=r"valid: inputs: .*in 2 places, first in row 2"):
         Data((spoiled(value), Y), name="valid")
-    with pytest.raises(DataError, match="data: mask: .*first in row 2"):
+    with pytest.raises(DataError, match=r"data: mask: .*first in row 2"):
         Data(({"mask": spoiled(value)}, Y))
     items = Data(Pairs(list(zip(spoiled(value), Y, strict=True))))
     with pytest.raises(DataError, match="in 1 places, first in row 4"):
@@ -273,7 +273,7 @@ def test_the_first_row_that_is_not_finite_is_named(value):
             "2 rows of inputs for as many items; got 1",
         ),
         ([(X[0], 0)] * 2, lambda items: (stacked(items)[0], [1]), "got 1 for 2 inputs"),
-        ([(X[0], 0)] * 2, lambda items: 3, "batches of type int"),
+        ([(X[0], 0)] * 2, lambda _: 3, "batches of type int"),
     ],
 )
 def test_items_that_cannot_be_used(items, collate, message):
@@ -334,7 +334,7 @@ def test_augmentation_gets_the_position_and_the_view():
 
 
 def test_named_inputs_are_augmented_as_they_are():
-    data = Data((NAMED, Y), augment=lambda inputs, index, view: inputs | {"view": view})
+    data = Data((NAMED, Y), augment=lambda inputs, _, view: inputs | {"view": view})
     assert served(data, [0, 1], [5, 6]).inputs["view"].tolist() == [5, 6]
 
 

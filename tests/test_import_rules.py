@@ -143,8 +143,7 @@ def test_exceptions_are_used():
         ),
         (
             "limbeck.training.loop",
-            "_N = 'limbeck.cli'\nfrom importlib import import_module as m\n"
-            "import importlib\nimportlib.import_module(_N)",
+            "import importlib\n_N = 'limbeck.cli'\nimportlib.import_module(_N)",
         ),
         ("limbeck.training.loop", "import importlib\ndef f(n): return importlib.import_module(n)"),
         ("limbeck.training.loop", "__import__('limbeck.report')"),

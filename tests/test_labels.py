@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from limbeck.checks import ArgumentError, ShapeError
-from limbeck.labels import cross_entropy, total_weight
+from limbeck.labels import cross_entropy
 
 
 LABELS = torch.tensor([0, 1, 2, 3, 4, 0])

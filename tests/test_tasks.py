@@ -329,7 +329,7 @@ def test_names_and_own_objects():
 
 
 def test_unknown_tasks(without_shape_hook):
-    with pytest.raises(ArgumentError, match="got 'clasification'. Did you mean classification"):
+    with pytest.raises(ArgumentError, match=r"got 'clasification'. Did you mean classification"):
         task_of("clasification")
     with pytest.raises(ArgumentError, match=r"an object with loss\(outputs, batch\).*got dict"):
         task_of({})

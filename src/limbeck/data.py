@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
 from typing import Any, cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import (
     DataLoader,
@@ -22,14 +19,18 @@ from torch.utils.data import (
 )
 
 from limbeck.checks import ArgumentError, DataError
+from limbeck.sources import (
+    Arrays as Arrays,
+    Inputs as Inputs,
+    Items as Items,
+    Rows as Rows,
+    is_array,
+    parted,
+)
 from limbeck.types import Batch
 
 
-Inputs = Tensor | dict[str, Tensor]
 Augment = Callable[[Tensor, Tensor, Tensor], Tensor]
-Rows = tuple[Tensor, Tensor]
-
-_TARGET_KEYS = ("labels", "label")
 
 
 class Data:
@@ -182,10 +183,10 @@ class Data:
             raise ArgumentError(_refused_stream(self.name))
         if isinstance(source, TensorDataset) and len(source.tensors) <= 2:
             return Arrays(*source.tensors, name=self.name)
-        if _is_array(source):
+        if is_array(source):
             return Arrays(source, name=self.name)
         if isinstance(source, Mapping):
-            return Arrays(*_parted(source), name=self.name)
+            return Arrays(*parted(source), name=self.name)
         if _is_pair(source):
             return Arrays(source[0], source[1], name=self.name)
         if _is_map_style(source):
@@ -219,214 +220,16 @@ class Data:
         return tensor
 
 
-class Arrays:
-    """Rows held in tensors."""
-
-    def __init__(self, inputs: Any, targets: Any = None, *, name: str = "data") -> None:
-        self.inputs: Inputs = (
-            {key: _as_tensor(value, name) for key, value in inputs.items()}
-            if isinstance(inputs, Mapping)
-            else _as_tensor(inputs, name)
-        )
-        self.targets = None if targets is None else _as_targets(targets, name)
-        parts = self.inputs if isinstance(self.inputs, dict) else {"inputs": self.inputs}
-        lengths = {key: len(value) for key, value in parts.items()}
-        if self.targets is not None:
-            lengths["targets"] = len(self.targets)
-        if len(set(lengths.values())) != 1:
-            got = ", ".join(f"{key} {length}" for key, length in lengths.items())
-            raise DataError(f"{name}: expected one target for each input; got rows: {got}.")
-        for key, value in parts.items():
-            _check_finite(value, torch.arange(len(value)), f"{name}: {key}")
-
-    def __len__(self) -> int:
-        first = next(iter(self.inputs.values())) if isinstance(self.inputs, dict) else self.inputs
-        return len(first)
-
-    def to(self, device: torch.device | str) -> Arrays:
-        """Return the same rows on a device."""
-        return self._mapped(lambda tensor: tensor.to(device))
-
-    def subset(self, rows: Tensor) -> Arrays:
-        """Return the rows at these positions."""
-        return self._mapped(lambda tensor: tensor[rows.to(tensor.device)])
-
-    def _mapped(self, change: Callable[[Tensor], Tensor]) -> Arrays:
-        copy = object.__new__(Arrays)
-        copy.inputs = (
-            {key: change(value) for key, value in self.inputs.items()}
-            if isinstance(self.inputs, dict)
-            else change(self.inputs)
-        )
-        copy.targets = None if self.targets is None else change(self.targets)
-        return copy
-
-    def read(self, plan: Iterable[Rows]) -> Iterator[tuple[Rows, tuple[Inputs, Tensor | None]]]:
-        """Read rows in the order of the plan: (position, view), (inputs, targets)."""
-        for index, view in plan:
-            rows = self.subset(index)
-            yield (index, view), (rows.inputs, rows.targets)
-
-
-class Items:
-    """Rows read one by one from a map-style data set, in worker processes if asked."""
-
-    def __init__(
-        self,
-        dataset: Any,
-        *,
-        collate: Callable[[list[Any]], Any] = default_collate,
-        workers: int = 0,
-        name: str = "data",
-    ) -> None:
-        self.dataset, self.collate, self.workers, self.name = dataset, collate, workers, name
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def subset(self, rows: Tensor) -> Items:
-        """Return the rows at these positions."""
-        chosen = Subset(self.dataset, rows.tolist())
-        return Items(chosen, collate=self.collate, workers=self.workers, name=self.name)
-
-    def read(self, plan: Iterable[Rows]) -> Iterator[tuple[Rows, tuple[Inputs, Tensor | None]]]:
-        """Read rows in the order of the plan: (position, view), (inputs, targets)."""
-        rows = list(plan)
-        loader = DataLoader(
-            self.dataset,
-            batch_sampler=[index.tolist() for index, _ in rows],
-            num_workers=self.workers,
-            collate_fn=partial(_collated, self.collate, self.name),
-            pin_memory=torch.cuda.is_available(),
-        )
-        for (index, view), collated in zip(rows, loader, strict=True):
-            inputs, targets = self._parted(collated)
-            for key, value in inputs.items() if isinstance(inputs, dict) else [("inputs", inputs)]:
-                if len(value) != len(index):
-                    raise DataError(
-                        f"{self.name}: expected {len(index)} rows of {key} for as many items; got "
-                        f"{len(value)}. Let the collate_fn keep every item, one row each."
-                    )
-                _check_finite(value, index, f"{self.name}: {key}")
-            yield (index, view), (inputs, self._targets(targets, index))
-
-    def _targets(self, targets: Any, index: Tensor) -> Tensor | None:
-        if targets is None:
-            return None
-        found = _as_targets(targets, self.name)
-        if len(found) != len(index):
-            raise DataError(
-                f"{self.name}: expected one target for each input; got {len(found)} for "
-                f"{len(index)} inputs."
-            )
-        return found
-
-    def _parted(self, collated: Any) -> tuple[Inputs, Any]:
-        inputs, targets = collated, None
-        if isinstance(collated, (tuple, list)) and len(collated) in (1, 2):
-            inputs, targets = collated if len(collated) == 2 else (collated[0], None)
-        elif isinstance(collated, Mapping):
-            inputs, targets = _parted(collated)
-        if isinstance(inputs, Mapping) and all(_is_array(part) for part in inputs.values()):
-            return {key: _as_tensor(part, self.name) for key, part in inputs.items()}, targets
-        if _is_array(inputs):
-            return _as_tensor(inputs, self.name), targets
-        raise DataError(
-            f"{self.name}: expected items (input, target), inputs alone, or dicts of tensors; got "
-            f"batches of {_kinds(collated)}. Give the DataLoader a collate_fn."
-        )
-
-
-def _collated(collate: Callable[[list[Any]], Any], name: str, items: list[Any]) -> Any:
-    try:
-        return collate(items)
-    except (RuntimeError, TypeError) as problem:
-        raise DataError(
-            f"{name}: expected items that make a batch; they do not: {str(problem).splitlines()[0]}. "
-            "Bring them to one shape, or give a DataLoader with a collate_fn."
-        ) from None
-
-
-def _is_array(value: Any) -> bool:
-    return isinstance(value, (Tensor, np.ndarray))
-
-
 def _is_pair(value: Any) -> bool:
     """Tell (inputs, targets) from a list of two items, whose first is an item of its own."""
     if not isinstance(value, (tuple, list)) or len(value) != 2:
         return False
-    return isinstance(value, tuple) or _is_array(value[0]) or isinstance(value[0], Mapping)
+    return isinstance(value, tuple) or is_array(value[0]) or isinstance(value[0], Mapping)
 
 
 def _is_map_style(value: Any) -> bool:
     has_both = hasattr(value, "__getitem__") and hasattr(value, "__len__")
     return has_both and not isinstance(value, (str, bytes))
-
-
-def _parted(named: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
-    """Split a dict, or the BatchEncoding of a tokenizer, into inputs and targets."""
-    inputs = {key: value for key, value in named.items() if key not in _TARGET_KEYS}
-    return inputs, next((named[key] for key in _TARGET_KEYS if key in named), None)
-
-
-def _kinds(collated: Any) -> str:
-    parts = collated.values() if isinstance(collated, Mapping) else collated
-    if not isinstance(collated, (tuple, list, Mapping)):
-        return f"type {type(collated).__name__}"
-    inside = ", ".join(type(part).__name__ for part in parts)
-    return f"type {type(collated).__name__} ({inside})"
-
-
-def _as_tensor(value: Any, name: str) -> Tensor:
-    try:
-        tensor = value if isinstance(value, Tensor) else _from_numpy(np.asarray(value))
-    except (TypeError, ValueError) as problem:
-        raise DataError(
-            f"{name}: expected arrays of numbers; got {type(value).__name__} ({problem}). "
-            "Encode text or categories as numbers first."
-        ) from None
-    if tensor.ndim == 0:
-        raise DataError(f"{name}: expected one row a sample; got a single number.")
-    return tensor
-
-
-def _from_numpy(array: NDArray[Any]) -> Tensor:
-    if array.dtype.hasobject or array.dtype.kind in "USVMm":
-        raise TypeError(f"type {array.dtype}")
-    array = array.astype(array.dtype.newbyteorder("="), order="C", copy=False)
-    with warnings.catch_warnings():  # rows are copied before anybody writes to them
-        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
-        return torch.from_numpy(array)
-
-
-def _as_targets(value: Any, name: str) -> Tensor:
-    tensor = _as_tensor(value, name)
-    if tensor.is_floating_point():
-        if bool(torch.isinf(tensor).any()):
-            raise DataError(
-                f"{name}: expected finite targets, or NaN for unlabelled rows; got infinity in "
-                f"{int(torch.isinf(tensor).sum())} places."
-            )
-        return tensor
-    tensor = tensor.to(torch.int64)
-    if tensor.numel() and int(tensor.min()) < -1:
-        raise DataError(
-            f"{name}: expected targets >= 0, or -1 for unlabelled rows; got {int(tensor.min())}. "
-            "For a regression give targets as real numbers, NaN where a row has none."
-        )
-    return tensor
-
-
-def _check_finite(values: Tensor, index: Tensor, where: str) -> None:
-    if not values.is_floating_point():
-        return
-    bad = ~torch.isfinite(values)
-    if bool(bad.any()):
-        row = int(index[bad.reshape(len(values), -1).any(1).nonzero()[0].to(index.device)])
-        raise DataError(
-            f"{where}: expected finite numbers; got NaN or infinity in {int(bad.sum())} places, "
-            f"first in row {row}. Remove or repair these rows."
-        )
 
 
 def _moved(inputs: Inputs, device: torch.device) -> Inputs:

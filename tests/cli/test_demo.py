@@ -15,6 +15,8 @@ from limbeck.zoo.data import load_dataset
 from limbeck.zoo.data.splits import cut
 
 
+pytestmark = pytest.mark.slow
+
 TINY = demo.Plan(epochs=2, teacher_epochs=3)
 STUDENTS = ["control", "label-smoothing", "kd", "itrd"]
 
@@ -117,10 +119,8 @@ def test_summary_has_the_numbers_of_the_records_and_so_has_the_report(done):
     summary, _ = done
     text = summary.report.read_text(encoding="utf8")
     for name in STUDENTS:
-        kept = [
-            RunRecord.open(summary.folder / name / f"seed{seed}").results["last"]["test"]["accuracy"]
-            for seed in (0, 1)
-        ]
+        records = [RunRecord.open(summary.folder / name / f"seed{seed}") for seed in (0, 1)]
+        kept = [record.results["last"]["test"]["accuracy"] for record in records]
         row = summary.comparison.row(name)
         assert list(row.values.values()) == kept
         assert f">{50 * sum(kept):.1f} %<" in text
@@ -133,7 +133,8 @@ def test_summary_has_the_numbers_of_the_records_and_so_has_the_report(done):
 
 
 def test_a_second_demo_replaces_the_first_and_repeats_it(done, tmp_path, monkeypatch):
-    monkeypatch.setattr(demo, "_TITLES", {k: demo._TITLES[k] for k in ("teacher", "control", "kd")})
+    fewer = {name: demo._TITLES[name] for name in ("teacher", "control", "kd")}
+    monkeypatch.setattr(demo, "_TITLES", fewer)
     first = demo.run_demo(tmp_path, 2, progress=False, plan=TINY)
     (tmp_path / "kd" / "seed1" / "record.json").rename(tmp_path / "kd" / "seed1" / "kept.json")
     (tmp_path / "kd" / "notes").mkdir()

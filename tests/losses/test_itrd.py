@@ -272,6 +272,12 @@ def test_collapsed_student():
     assert value == pytest.approx(0.199272605304, **DIGITS)
 
 
+def test_orthonormal_student_gives_exactly_zero():
+    """The diagonal is skipped, so that its rounding stays out of the value."""
+    teacher = drawn(64, 7).float()
+    assert mutual_information_loss(torch.eye(64), teacher).item() == 0.0
+
+
 def test_nearly_equal_norms_keep_their_difference():
     """Where all samples are almost alike for the teacher, the two norms agree to 1e-8."""
     student = torch.ones(8, 3, dtype=torch.float64)

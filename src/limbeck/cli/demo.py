@@ -7,7 +7,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Generator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -45,7 +45,10 @@ _SEED = re.compile(r"seed\d+")
 
 @dataclass(frozen=True)
 class Plan:
-    """What the demo does; every choice was made on validation images, over seeds 100 and up.
+    """What the demo does; every choice was made on validation images, with other seeds.
+
+    Learning rates 0.05, 0.1, 0.2 and 0.4 were tried for every kind of student, and the control on
+    all rows, on its labelled rows alone and on the mixture used here, which served it best.
 
     Attributes:
         labels: How many of the students' images have labels.
@@ -54,8 +57,8 @@ class Plan:
         teacher_epochs: Epochs of the teacher.
         epochs: Epochs of every student.
         batch_size: Rows of a step.
-        learning_rate: Of the teacher and, where ``rates`` names no other, of the students.
-        rates: Learning rate by group.
+        teacher_learning_rate: Of the teacher.
+        learning_rate: Of every student.
     """
 
     labels: int = 50
@@ -64,8 +67,8 @@ class Plan:
     teacher_epochs: int = 20
     epochs: int = 20
     batch_size: int = 32
-    learning_rate: float = 0.1
-    rates: dict[str, float] = field(default_factory=dict)
+    teacher_learning_rate: float = 0.05
+    learning_rate: float = 0.4
 
 
 @dataclass(frozen=True)
@@ -180,7 +183,8 @@ def _trained(
     plan: Plan,
     out: Path,
 ) -> Result:
-    width, depth = plan.teacher if name == TEACHER else plan.student
+    trains_teacher = name == TEACHER
+    width, depth = plan.teacher if trains_teacher else plan.student
     network = build(
         "zoo:small_cnn",
         seed=seed,
@@ -201,9 +205,9 @@ def _trained(
         seed=seed,
         out=out / name / f"seed{seed}",
         overwrite=True,
-        epochs=plan.teacher_epochs if name == TEACHER else plan.epochs,
+        epochs=plan.teacher_epochs if trains_teacher else plan.epochs,
         batch_size=plan.batch_size,
-        learning_rate=plan.rates.get(name, plan.learning_rate),
+        learning_rate=plan.teacher_learning_rate if trains_teacher else plan.learning_rate,
         schedule="cosine",
         device="cpu",
         progress=False,
@@ -315,25 +319,28 @@ def _print(found: DemoSummary, teacher: RunRecord) -> None:
         title=r"Test accuracy \[95 % interval over seeds]",
         title_justify="left",
         box=box.SIMPLE_HEAD,
-        show_lines=False,
     )
     table.add_column("network", no_wrap=True)
-    for column in ("accuracy", "difference\nin points"):
+    for column in ("accuracy", "difference in points"):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
-    for column in ("seeds\nwon", "time\na run"):
-        table.add_column(column, justify="right", no_wrap=True)
-    seconds = spoken(teacher.time["seconds"])
-    table.add_row(_TITLES[TEACHER], number(found.teacher_accuracy, "accuracy"), "", "", "", seconds)
+    table.add_column("time a run", justify="right", no_wrap=True)
+    table.add_row(
+        _TITLES[TEACHER],
+        number(found.teacher_accuracy, "accuracy"),
+        "",
+        "",
+        spoken(teacher.time["seconds"]),
+    )
     for row in comparison.rows:
         mean = sum(row.values.values()) / len(row.values)
-        cells = ["", "", ""]
+        cells = ["", ""]
         if row.difference is not None:
             ends = interval(row.difference.estimate, "accuracy", signed=True)
             value = gain(row.difference.estimate.value, "accuracy")
             judged = row.difference.verdict != "unresolved"
-            won = f"{row.difference.wins} of {row.difference.pairs}"
-            cells = [f"{value}\n{ends}" if judged else ends, row.difference.verdict, won]
+            won = f"won {row.difference.wins} of {row.difference.pairs}"
+            cells = [f"{value}\n{ends}" if judged else ends, f"{row.difference.verdict}\n{won}"]
         own = f"{number(mean, 'accuracy')}\n{interval(row.estimate, 'accuracy')}"
         table.add_row(_TITLES[row.name], *map(escape, (own, *cells)), spoken(row.seconds))
     console.print(table)

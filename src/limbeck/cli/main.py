@@ -83,7 +83,7 @@ def _explained(problem: Exception) -> int:
 def _wrapped(line: str) -> str:
     width = min(shutil.get_terminal_size((100, 24)).columns, 100)
     return textwrap.fill(
-        line, width, subsequent_indent="  ", break_long_words=True, break_on_hyphens=False
+        line, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
     )
 
 
