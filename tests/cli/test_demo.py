@@ -84,10 +84,16 @@ def test_teacher_and_students_share_no_image(done):
     _, given = done
     digits = load_dataset("digits", validation=0.2)
     teacher, student = given[0][2].source.inputs, given[1][2].source.inputs
-    rows = {part: {image.numpy().tobytes() for image in images} for part, images in (
-        ("teacher", teacher), ("student", student), ("train", digits.train.source.inputs),
-        ("test", digits.test.source.inputs), ("validation", digits.validation.source.inputs),
-    )}
+    rows = {
+        part: {image.numpy().tobytes() for image in images}
+        for part, images in (
+            ("teacher", teacher),
+            ("student", student),
+            ("train", digits.train.source.inputs),
+            ("test", digits.test.source.inputs),
+            ("validation", digits.validation.source.inputs),
+        )
+    }
     assert not rows["teacher"] & rows["student"]
     assert rows["teacher"] | rows["student"] == rows["train"]
     assert not rows["train"] & (rows["test"] | rows["validation"])

@@ -32,7 +32,7 @@ def network(
 
 
 def good_teacher(classes: int = 3) -> nn.Module:
-    """Return a teacher that is right on most of :func:`rows`: nearest class centre, in closed form."""
+    """Return a teacher that is right on :func:`rows`: the nearest class centre."""
     centres = 2.0 * torch.randn(classes, 6, generator=torch.Generator().manual_seed(99))
     with torch.random.fork_rng():
         teacher = nn.Sequential(nn.Linear(6, 10), nn.Identity(), nn.Linear(10, classes))

@@ -16,7 +16,10 @@ def record(
 ) -> RunRecord:
     found = metrics if accuracy is None else {"accuracy": accuracy, **metrics}
     return RunRecord(
-        kind="distill", status=status, seed=seed, results={"last": {"test": found}},
+        kind="distill",
+        status=status,
+        seed=seed,
+        results={"last": {"test": found}},
         time={"seconds": 2.0 + seed},
     )
 

@@ -44,7 +44,8 @@ def test_plain_training_is_the_plain_loop():
 
 
 @pytest.mark.parametrize(
-    ("weight", "task", "term"), [(None, 0.1, 0.9), (0.3, 0.7, 0.3), (1.0, 0.0, 1.0), (0.0, 1.0, 0.0)]
+    ("weight", "task", "term"),
+    [(None, 0.1, 0.9), (0.3, 0.7, 0.3), (1.0, 0.0, 1.0), (0.0, 1.0, 0.0)],
 )
 def test_kd_with_its_weights_is_the_plain_loop(weight, task, term):
     teacher = good_teacher()
@@ -86,7 +87,11 @@ def test_terms_of_a_weighted_sum_are_logged_and_add_up():
     slow = QUICK | {"learning_rate": 0.001}
     curves = lb.distill(network(), good_teacher(), rows(), loss=loss, **slow).record.curves
     for total, task, kd, match in zip(
-        curves["loss total"], curves["loss task"], curves["loss kd"], curves["loss match"], strict=True
+        curves["loss total"],
+        curves["loss task"],
+        curves["loss kd"],
+        curves["loss match"],
+        strict=True,
     ):
         assert total == pytest.approx(task + 0.5 * kd + 2.0 * match, rel=1e-5)
 
@@ -246,7 +251,12 @@ def test_the_same_seed_gives_the_same_bits_and_the_global_state_is_left_alone():
 
 def test_bf16_trains_and_keeps_float32_weights():
     result = lb.distill(
-        network(), good_teacher(), rows(), loss="itrd", precision="bf16", teacher_precision="bf16",
+        network(),
+        good_teacher(),
+        rows(),
+        loss="itrd",
+        precision="bf16",
+        teacher_precision="bf16",
         **QUICK,
     )
     assert all(part.dtype == torch.float32 for part in weights_of(result.student))
@@ -281,7 +291,11 @@ def test_channels_last_trains_the_same_network():
         with torch.random.fork_rng():
             torch.manual_seed(0)
             student = nn.Sequential(
-                nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)
+                nn.Conv2d(3, 4, 3),
+                nn.ReLU(),
+                nn.AdaptiveAvgPool2d(1),
+                nn.Flatten(),
+                nn.Linear(4, 3),
             )
         images = torch.randn(32, 3, 8, 8, generator=torch.Generator().manual_seed(0))
         return lb.distill(student, None, (images, torch.arange(32) % 3), **QUICK, **options).student
@@ -291,6 +305,7 @@ def test_channels_last_trains_the_same_network():
     assert close(plain, last)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own, while compiling
 def test_a_compiled_student_learns_the_same(without_shape_hook):
     plain = lb.distill(network(), good_teacher(), rows(), loss="itrd", **QUICK)
     compiled = lb.distill(network(), good_teacher(), rows(), loss="itrd", compile=True, **QUICK)

@@ -19,7 +19,9 @@ def test_a_teacher_at_chance_is_an_error_unless_forced():
     untrained = network(seed=7)
     with torch.no_grad():
         untrained[-1].weight.zero_()
-    with pytest.raises(PreflightError, match=r"teacher: 33\.3% right on 48 rows, where guessing gives"):
+    with pytest.raises(
+        PreflightError, match=r"teacher: 33\.3% right on 48 rows, where guessing gives"
+    ):
         lb.distill(network(), untrained, rows(), loss="kd", **QUICK)
     record = lb.distill(network(), untrained, rows(), loss="kd", force=True, **QUICK).record
     assert record.warnings[0].startswith("forced: teacher: 33.3% right")
@@ -106,15 +108,21 @@ def test_inputs_that_were_normalised_before_are_noticed():
 def test_too_little_disk_is_an_error(tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda place: usage(2**30, 2**30, 1000))
-    with pytest.raises(PreflightError, match="expected 16 MiB of free disk for checkpoints; got 0 MiB"):
+    with pytest.raises(
+        PreflightError, match="expected 16 MiB of free disk for checkpoints; got 0 MiB"
+    ):
         lb.distill(network(), None, rows(), out=tmp_path / "run", **QUICK)
 
 
 def test_layers_that_do_not_exist_list_near_names():
     with pytest.raises(LayerError, match=r"student: .*got 'layer1'.*Its children are 0, 1, 2"):
         lb.distill(
-            network(), good_teacher(), rows(), loss="itrd",
-            layers={"student": "layer1", "teacher": "0"}, **QUICK,
+            network(),
+            good_teacher(),
+            rows(),
+            loss="itrd",
+            layers={"student": "layer1", "teacher": "0"},
+            **QUICK,
         )
 
 
@@ -141,5 +149,5 @@ def test_out_of_memory_ends_in_advice(monkeypatch):
 
 
 def test_a_device_that_is_not_there_is_refused():
-    with pytest.raises(ArgumentError, match="device: expected one of cpu.*got 'cuda:7'"):
+    with pytest.raises(ArgumentError, match=r"device: expected one of cpu.*got 'cuda:7'"):
         lb.distill(network(), None, rows(), **QUICK | {"device": "cuda:7"})

@@ -18,7 +18,9 @@ from limbeck.training.saving import save_model
 
 
 def test_a_zoo_student_comes_back_by_itself(tmp_path):
-    student = build("zoo:small_cnn", seed=3, num_classes=4, width=4, normalisation="digits", channels=1)
+    student = build(
+        "zoo:small_cnn", seed=3, num_classes=4, width=4, normalisation="digits", channels=1
+    )
     save_model(student, tmp_path, class_names=["a", "b", "c", "d"])
     again = lb.load(tmp_path)
     assert same(student, again)
@@ -56,7 +58,9 @@ def test_tied_weights_are_saved(tmp_path):
 def test_code_named_by_a_folder_is_not_called_unasked(tmp_path):
     model = build("helpers.small:network", width=4)
     save_model(model, tmp_path)
-    with pytest.raises(ModelError, match=r"helpers\.small:network, code that is not limbeck's.*--trust"):
+    with pytest.raises(
+        ModelError, match=r"helpers\.small:network, code that is not limbeck's.*--trust"
+    ):
         lb.load(tmp_path)
     assert same(lb.load(tmp_path, trust=True), model)
     description = json.loads((tmp_path / "model.json").read_text())
@@ -72,7 +76,10 @@ def test_code_named_by_a_folder_is_not_called_unasked(tmp_path):
     ("damage", "message"),
     [
         ("truncated", "expected a whole safetensors file"),
-        ("other network", r"expected the weights of Sequential; other shape 0\.weight \(8, 6\), here"),
+        (
+            "other network",
+            r"expected the weights of Sequential; other shape 0\.weight \(8, 6\), here",
+        ),
         ("missing", r"missing 0\.bias"),
         ("unknown", r"unknown 9\.extra"),
     ],
@@ -92,7 +99,9 @@ def test_weights_that_do_not_fit_are_refused(tmp_path, damage, message):
 
 
 def test_folders_without_a_model_are_refused(tmp_path):
-    with pytest.raises(ModelError, match=r"expected a folder with model\.safetensors and model\.json"):
+    with pytest.raises(
+        ModelError, match=r"expected a folder with model\.safetensors and model\.json"
+    ):
         lb.load(tmp_path)
     save_model(network(), tmp_path)
     (tmp_path / "model.json").write_text("{")
@@ -118,5 +127,7 @@ def test_unknown_models_are_explained(name, message):
 
 
 def test_arguments_that_do_not_fit_are_explained():
-    with pytest.raises(ModelError, match=r"zoo:small_cnn: could not be built with depht=3: .*depht"):
+    with pytest.raises(
+        ModelError, match=r"zoo:small_cnn: could not be built with depht=3: .*depht"
+    ):
         build("zoo:small_cnn", depht=3)

@@ -89,7 +89,9 @@ def test_multilabel_learns():
 def test_unlabelled_rows_count_in_the_distillation_term_alone():
     x, y = rows()
     unlabelled = torch.full_like(y, -1)
-    distilled = lb.distill(network(), good_teacher(), (x, unlabelled), loss="kd", weight=1.0, **QUICK)
+    distilled = lb.distill(
+        network(), good_teacher(), (x, unlabelled), loss="kd", weight=1.0, **QUICK
+    )
     labelled = lb.distill(network(), good_teacher(), (x, y), loss="kd", weight=1.0, **QUICK)
     assert same(distilled.student, labelled.student)
     assert "data: no row is labelled; the task term is zero." in distilled.record.warnings
@@ -153,7 +155,13 @@ def test_the_users_own_task_and_loss():
         return (student.logits - teacher.logits).abs().mean()
 
     record = lb.distill(
-        network(), good_teacher(), rows(), task=Margin(), loss=closeness, validation=rows(30), **QUICK
+        network(),
+        good_teacher(),
+        rows(),
+        task=Margin(),
+        loss=closeness,
+        validation=rows(30),
+        **QUICK,
     ).record
     assert record.settings["task"] == "margin"
     assert record.settings["loss"] == "OwnLoss"

@@ -47,8 +47,8 @@ _SEED = re.compile(r"seed\d+")
 class Plan:
     """What the demo does; every choice was made on validation images, with other seeds.
 
-    Learning rates 0.05, 0.1, 0.2 and 0.4 were tried for every kind of student, and the control on
-    all rows, on its labelled rows alone and on the mixture used here, which served it best.
+    Of learning rates from 0.05 to 0.8, 0.4 served the control best and no other student worse; of
+    all rows, the labelled rows alone and the mixture used here, the control was best on the last.
 
     Attributes:
         labels: How many of the students' images have labels.
@@ -321,10 +321,10 @@ def _print(found: DemoSummary, teacher: RunRecord) -> None:
         box=box.SIMPLE_HEAD,
     )
     table.add_column("network", no_wrap=True)
-    for column in ("accuracy", "difference in points"):
+    for column in ("accuracy", "difference\n(points)"):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
-    table.add_column("time a run", justify="right", no_wrap=True)
+    table.add_column("time\na run", justify="right", no_wrap=True)
     table.add_row(
         _TITLES[TEACHER],
         number(found.teacher_accuracy, "accuracy"),

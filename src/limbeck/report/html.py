@@ -74,8 +74,14 @@ def render(study: Study) -> str:
         data=distinct([_plain(record.data) for record in records]),
         versions=distinct([record.versions for record in records]),
         hardware=distinct([record.hardware for record in records]),
-        seeds=sorted({record.seed for name, group in study.groups.items() for record in group
-                      if name != TEACHER or len(study.groups) == 1}),
+        seeds=sorted(
+            {
+                record.seed
+                for name, group in study.groups.items()
+                for record in group
+                if name != TEACHER or len(study.groups) == 1
+            }
+        ),
         commands=list(dict.fromkeys(record.command for record in records if record.command)),
         started=min(record.started for record in records),
         runs=len(records),
@@ -315,4 +321,4 @@ def _plain(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _dash(number: int) -> str:
-    return ("none", "5 2", "6 2 1 2", "1 2", "8 2", "2 1", "5 1 1 1 1 1", "10 4")[number]
+    return ("none", "5 2", "6 2 1 2", "2 2", "8 2", "2 1", "5 1 1 1 1 1", "10 4")[number]

@@ -10,6 +10,7 @@ from limbeck.report.comparison import FRACTIONS, Comparison, Row
 
 _MINUS = "\u2212"
 
+
 def is_percent(metric: str) -> bool:
     """Say whether a metric is shown in percent."""
     return metric in FRACTIONS

@@ -83,7 +83,8 @@ class Loop:
         self.clock = Clock(accelerator.device)
         self.best = Best()
         self.epoch = self.done = self.total_steps = 0
-        self.sums: dict[str, Tensor] = {}
+        self.terms: list[str] = []
+        self.sums: Tensor | None = None  # of the terms over the epoch's steps, on the device
         self.last_ten: list[dict[str, float]] = []
         self.stopped = False
         self._order: list[Tensor] = []
@@ -194,10 +195,7 @@ class Loop:
                 share = len(batch) / rows
                 (total if share == 1 else total * share).backward()
             self.clock.lap("backward")
-            for name, value in terms.items():
-                old = self.sums.get(name)
-                value = value.double() * share
-                self.sums[name] = value if old is None else old + value
+            self._add(terms, share)
         if self.options.clip:
             nn.utils.clip_grad_norm_(self.step.parameters(), self.options.clip)
         self.optimizer.step()
@@ -205,6 +203,11 @@ class Loop:
         if self.average is not None:
             self.average.update_parameters(self.inner.student)
         self.clock.lap("optimiser")
+
+    def _add(self, terms: dict[str, Tensor], share: float) -> None:
+        values = torch.stack(list(terms.values())).double()
+        values = values if share == 1 else values * share
+        self.terms, self.sums = list(terms), values if self.sums is None else self.sums + values
 
     def _rows_of_step(self) -> int:
         rank, ranks = self.accelerator.process_index, self.accelerator.num_processes
@@ -216,24 +219,24 @@ class Loop:
         return contextlib.nullcontext()
 
     def _read_sums(self) -> dict[str, float]:
-        values = {name: value.item() / max(self.done, 1) for name, value in self.sums.items()}
+        read = [] if self.sums is None else (self.sums / max(self.done, 1)).tolist()
+        values = dict(zip(self.terms, read, strict=True))
         for name, value in values.items():
             if not math.isfinite(value):
                 raise DataError(
                     f"distill: expected finite losses; the term `{name}` became {value} in epoch "
                     f"{self.epoch + 1} by step {self.total_steps}. Lower `learning_rate`, set "
-                    "`clip` "
-                    "or `warmup_epochs`, or look for rows with extreme inputs."
+                    "`clip` or `warmup_epochs`, or look for rows with extreme inputs."
                 )
         return values
 
     def _end_of_epoch(self, bar: Bar) -> None:
-        for name, value in self.sums.items():
-            self.sums[name] = cast(Tensor, self.accelerator.reduce(value, "mean"))
+        if self.sums is not None:
+            self.sums = cast(Tensor, self.accelerator.reduce(self.sums, "mean"))
         values = {f"loss {name}": value for name, value in self._read_sums().items()}
         values["learning rate"] = self.optimizer.param_groups[0]["lr"]
         self.epoch += 1
-        self.done, self.sums = 0, {}
+        self.done, self.sums = 0, None
         final = self.finished
         if self.validation is not None and (final or self.epoch % self.options.evaluate_every == 0):
             found = self.evaluated(self.validation)
@@ -305,6 +308,7 @@ class Loop:
             "best": [self.best.value, self.best.epoch, self.best.found, self.best.weights],
             "position": [self.epoch, self.done, self.total_steps],
             "stopped": self.stopped,
+            "terms": self.terms,
             "sums": self.sums,
             "last_ten": self.last_ten,
             "seconds": self.seconds,
@@ -320,8 +324,8 @@ class Loop:
         self.best = Best(*state["best"])
         self.epoch, self.done, self.total_steps = state["position"]
         self.stopped = state["stopped"]
-        device = self.accelerator.device
-        self.sums = {name: part.to(device) for name, part in state["sums"].items()}
+        self.terms, sums = state["terms"], state["sums"]
+        self.sums = None if sums is None else sums.to(self.accelerator.device)
         self.last_ten = state["last_ten"]
         self._seconds_before = state["seconds"]
         for name, part in json.loads(state["record"]).items():

@@ -250,9 +250,7 @@ def settle(findings: Sequence[Finding], *, force: bool) -> list[str]:
     """
     errors = [finding.text for finding in findings if finding.level == "error"]
     if errors and not force:
-        raise PreflightError(
-            "\n".join([*errors, "(force=True or --force goes on all the same.)"])
-        )
+        raise PreflightError("\n".join([*errors, "(force=True or --force goes on all the same.)"]))
     return [f"forced: {text}" for text in errors] + [
         finding.text for finding in findings if finding.level == "warning"
     ]
@@ -290,9 +288,7 @@ def _accuracy_findings(logits: Tensor, labels: Tensor, accuracy: float) -> list[
 def _reaches(value: Tensor, parameters: Sequence[nn.Parameter]) -> bool:
     if not value.requires_grad:
         return False
-    gradients = torch.autograd.grad(
-        value, parameters, retain_graph=True, materialize_grads=True
-    )
+    gradients = torch.autograd.grad(value, parameters, retain_graph=True, materialize_grads=True)
     return any(bool(gradient.any()) for gradient in gradients)
 
 

@@ -40,6 +40,8 @@ class Bar:
 
     def advance(self, rows: int) -> None:
         """Count one step of ``rows`` rows."""
+        if self._progress.disable:
+            return
         speed = self._progress.tasks[0].speed
         rate = f"{speed * rows:,.0f}" if speed else "-"
         self._progress.update(self._task, advance=1, rate=rate)

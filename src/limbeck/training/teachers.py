@@ -41,10 +41,12 @@ class LiveTeacher:
         if example is not None:
             example = _to(example, self.device)
         self.capture = Capture(self.module, layers, example=example, name="teacher")
+        self._parts = list(self.module.modules())
 
     def __call__(self, batch: Batch) -> Outputs:
         """Return logits and features, in float32 at least, on the batch's device."""
-        self.module.eval()
+        if any(part.training for part in self._parts):  # somebody called train() on it
+            self.module.eval()
         with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
             outputs = self.capture(_to(batch.inputs, self.device))
         # Cloned outside of inference mode: autograd may not save inference tensors.
