@@ -62,13 +62,13 @@ def cross_entropy(
         targets.long(),
         weight=None if class_weights is None else class_weights.to(logits),
         ignore_index=UNLABELLED,
-        reduction="none",
+        reduction="sum" if weights is None else "none",
         label_smoothing=label_smoothing,
     )
     if weights is not None:
-        each = each * weights.to(each)
+        each = (each * weights.to(each)).sum()
     total = total_weight(targets, weights, class_weights, like=each.detach())
-    return each.sum() / torch.where(total > 0, total, 1.0)
+    return each / total.clamp_min(torch.finfo(total.dtype).tiny)
 
 
 def total_weight(
@@ -86,6 +86,8 @@ def total_weight(
         ... )
         tensor(2.5000)
     """
+    if weights is None and class_weights is None:
+        return (targets != UNLABELLED).sum(dtype=like.dtype)
     each = (targets != UNLABELLED).to(like)
     if weights is not None:
         each = each * weights.to(like)

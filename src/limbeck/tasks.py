@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from limbeck.checks import ArgumentError, DataError, ShapeError, check_between, check_choice
 from limbeck.labels import cross_entropy, total_weight
-from limbeck.ranks import share_of_batch
+from limbeck.ranks import share_of_batch, world_size
 from limbeck.types import Batch, Outputs, Task
 
 
@@ -47,6 +47,8 @@ class Classification:
             class_weights=self.class_weights,
             label_smoothing=self.label_smoothing,
         )
+        if world_size() == 1:
+            return mean
         total = total_weight(targets, batch.weights, self.class_weights, like=mean.detach())
         return share_of_batch(mean, total)
 

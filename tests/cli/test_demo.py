@@ -143,10 +143,10 @@ def test_a_second_demo_replaces_the_first_and_repeats_it(done, tmp_path, monkeyp
     monkeypatch.setattr(demo, "_TITLES", fewer)
     first = demo.run_demo(tmp_path, 2, progress=False, plan=TINY)
     (tmp_path / "kd" / "seed1" / "record.json").rename(tmp_path / "kd" / "seed1" / "kept.json")
-    (tmp_path / "kd" / "notes").mkdir()
+    (tmp_path / "kd" / "seeds of mine").mkdir()
     second = demo.run_demo(tmp_path, 1, progress=False, plan=TINY)
     assert not (tmp_path / "kd" / "seed1").exists()
-    assert (tmp_path / "kd" / "notes").is_dir()  # not the demo's
+    assert (tmp_path / "kd" / "seeds of mine").is_dir()  # not the demo's
     before = done[0].comparison
     for name in ("control", "kd"):
         assert first.comparison.row(name).values == before.row(name).values

@@ -167,6 +167,7 @@ def test_figures_have_their_data_behind_them(page):
         assert caption in captions
     assert ["1", "1.9", "1.9", "1.9"] in page.rows  # task loss: mean of 2.0, 1.9 and 1.8
     assert ["2", "51", "51", "51"] in page.rows  # validation accuracy in percent
+    assert ["3", "0", "0", "0"] not in page.rows  # validation was not looked at in epoch 3
     assert ["3", "-1", "-1"] in page.rows  # distillation loss, of the two that have one
     svgs = [found for tag, found in page.tags if tag == "svg" and "focusable" in found]
     assert len(svgs) == 3
@@ -199,6 +200,7 @@ def test_text_of_users_is_escaped(tmp_path):
     assert "b" not in {tag for tag, _ in page.tags}
     assert "".join(page.text).count(NASTY) >= 5  # class name, warning, command, setting, its value
     assert page.row(name)
+    assert re.search(r"<text[^>]*>a&lt;b&gt;&amp;\$x_1\$</text>", text)  # no mathematics in figures
 
 
 def test_everything_needed_to_repeat_is_said(page):
@@ -256,6 +258,15 @@ def test_runs_given_one_by_one_are_compared(tmp_path):
     assert Page(render(study)).row("kd")[2:4] == ["one seed, no interval", "unresolved"]
 
 
+def test_control_is_the_group_of_that_name_among_several_without_a_teacher(tmp_path):
+    for name in ("control", "smoothed", "kd"):
+        make_record(name, 0, 0.5, kind="distill" if name == "kd" else "train").save(tmp_path / name)
+    assert read_study([tmp_path]).control == "control"
+    (tmp_path / "control").rename(tmp_path / "plain")
+    assert read_study([tmp_path]).control is None  # two candidates: none is guessed
+    assert read_study([tmp_path], control="plain").control == "plain"
+
+
 def test_without_a_result_the_report_says_so(tmp_path):
     make_record("kd", 0, 0.5, status="running", results={}).save(tmp_path / "kd")
     text = "".join(Page(render(read_study([tmp_path]))).text)
@@ -280,7 +291,8 @@ def test_a_trained_teacher_is_a_row_and_no_competitor(tmp_path):
     page = Page(render(read_study([tmp_path])))
     assert page.row("teacher")[1] == "99.0 % one network"
     assert page.row("teacher")[2:5] == ["", "", ""]
-    assert "teacher is" not in "".join(page.text)
+    text = "".join(page.text)
+    assert "teacher" not in text[: text.index("Results")]  # neither in the verdict nor warned of
 
 
 def test_folders_without_records_are_refused(tmp_path):

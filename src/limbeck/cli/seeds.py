@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from statistics import fmean, stdev
-
-from scipy.stats import t as student_t
 
 from limbeck.estimates import Estimate
 from limbeck.record import RunRecord
+from limbeck.report.comparison import mean_estimate
 
 
-_LEVEL = 0.95
 _UNITS = {
     "cross_entropy": "nats",
     "mse": "squared unit of the targets",
@@ -20,11 +17,7 @@ _UNITS = {
 
 
 def aggregate(records: Sequence[RunRecord]) -> dict[str, Estimate]:
-    r"""Return the mean over runs of every result that all of them have.
-
-    The interval is Student's, for the mean of ``n`` independent runs at 95 %:
-
-    .. math:: \bar x \pm t_{0.975, n-1} \, s / \sqrt{n}
+    """Return the mean over runs of every result that all of them have, with its 95 % interval.
 
     Args:
         records: Two runs or more that differ in their seed.
@@ -40,20 +33,7 @@ def aggregate(records: Sequence[RunRecord]) -> dict[str, Estimate]:
                     if metric != "epoch":
                         values.setdefault(f"{moment} {part} {metric}", []).append(value)
     return {
-        name: mean_over_seeds(found, _UNITS.get(name.rpartition(" ")[2], "fraction"))
+        name: mean_estimate(found, unit=_UNITS.get(name.rpartition(" ")[2], "fraction"))
         for name, found in values.items()
         if len(found) == len(records)
     }
-
-
-def mean_over_seeds(values: Sequence[float], unit: str) -> Estimate:
-    """Return the mean of two numbers or more, with Student's 95 % interval.
-
-    Example:
-        >>> print(mean_over_seeds([1.0, 2.0, 3.0], "nats"))  # 2 +- 4.3027 / sqrt(3)
-        2.000 [-0.484, 4.484] nats
-    """
-    count, mean = len(values), fmean(values)
-    half = float(student_t.ppf((1 + _LEVEL) / 2, count - 1)) * stdev(values) / count**0.5
-    settings = {"level": _LEVEL, "interval": "Student's t over seeds"}
-    return Estimate(mean, mean - half, mean + half, count, unit, "resolved", settings)

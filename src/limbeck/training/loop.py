@@ -32,6 +32,7 @@ from limbeck.training.step import Step
 from limbeck.types import Batch, Teacher
 
 
+_RECORD_SECONDS = 2.0  # between two writes of the record: flushing a file waits for the disk
 _READ_EVERY = 50  # steps between two looks at the numbers, which make the device wait
 
 
@@ -90,6 +91,7 @@ class Loop:
         self._order: list[Tensor] = []
         self._seconds_before = 0.0
         self._started = self._saved = time.monotonic()
+        self._recorded = -math.inf
 
     @property
     def student(self) -> nn.Module:
@@ -165,6 +167,9 @@ class Loop:
         rank, ranks = self.accelerator.process_index, self.accelerator.num_processes
         for batch in order:
             index, which = share_of_rank(batch, view, rank, ranks)
+            if self.options.accumulate == 1:
+                yield index, which
+                continue
             size = math.ceil(len(index) / self.options.accumulate)
             yield from zip(index.split(size), which.split(size), strict=True)
 
@@ -211,7 +216,8 @@ class Loop:
 
     def _rows_of_step(self) -> int:
         rank, ranks = self.accelerator.process_index, self.accelerator.num_processes
-        return len(self._order[self.done].tensor_split(ranks)[rank])
+        rows = len(self._order[self.done])
+        return rows // ranks + (rank < rows % ranks)  # as tensor_split has it
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
         if self.options.precision == "bf16":
@@ -252,8 +258,15 @@ class Loop:
             "seconds": self.seconds,
             **{f"share {k}": v for k, v in self.clock.shares().items()},
         }
-        if self.out is not None and self.accelerator.is_main_process:
+        self._save_record()
+
+    def _save_record(self) -> None:
+        """Write the record for whoever looks on; the end of the run always writes it."""
+        if self.out is None or not self.accelerator.is_main_process:
+            return
+        if time.monotonic() - self._recorded >= _RECORD_SECONDS:
             self.record.save(self.out)
+            self._recorded = time.monotonic()
 
     def evaluated(self, data: Data) -> dict[str, float]:
         """Return the metrics of the student, or its average, on other rows."""

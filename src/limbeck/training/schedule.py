@@ -53,5 +53,5 @@ def epoch_order(rows: int, batch_size: int, seed: int, epoch: int) -> list[Tenso
 
 def share_of_rank(index: Tensor, view: int, rank: int, ranks: int) -> Rows:
     """Return the rows of one batch that this rank works on, all in one view."""
-    mine = index.tensor_split(ranks)[rank]
+    mine = index if ranks == 1 else index.tensor_split(ranks)[rank]
     return mine, torch.full_like(mine, view)
