@@ -7,7 +7,7 @@ CLAIM TO BE FILLED IN FROM THE FINAL RUN: ratios of the medians, small_cnn on 8x
 
 Both sides run in one process, in turns of a few steps (A B A B ...), each on a copy of one student,
 on the same batches of the same uint8 images in memory, without augmentation, with the teacher's
-forward pass included. limbeck's side is ``limbeck.distill`` in full, with its defaults. The plain
+forward pass included. limbeck's side is ``limbeck.distill`` in full. The plain
 loop stands below: torch.optim.SGD with its defaults, zero_grad, backward, step.
 
 The steady state is timed from inside: an augmentation sees every batch of limbeck just before its
@@ -176,6 +176,7 @@ def measure(pair: Pair, loss: str | None, turns: int) -> dict[str, Any]:
         weight_decay=DECAY,
         device="cpu",
         progress=False,
+        channels_last=False,  # as the plain loop has it; the default would be faster
         force=True,  # a teacher with random weights is at chance level
         on_ready=between.start,
     )

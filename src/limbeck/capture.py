@@ -107,6 +107,8 @@ class Capture:
         )
 
     def _keep(self, layer: str, output: Any) -> None:
+        if isinstance(output, Mapping) and output:  # also the named outputs of transformers
+            output = next(iter(output.values()))
         if isinstance(output, (tuple, list)) and output:
             output = output[0]
         if not isinstance(output, Tensor):
@@ -122,8 +124,7 @@ class Capture:
         if silent:
             raise LayerError(
                 f"{self.name}: expected layers {', '.join(silent)} to run in the forward pass; "
-                "they "
-                "did not. Name layers that forward() calls."
+                "they did not. Name layers that forward() calls."
             )
 
 

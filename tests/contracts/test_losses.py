@@ -180,10 +180,10 @@ def two_ranks(tmp_path_factory):
 
 @every_loss
 def test_two_ranks_equal_one(name, two_ranks):
-    compare(two_ranks[name], value_and_gradients(name, torch.arange(ROWS)))
+    check_same(two_ranks[name], value_and_gradients(name, torch.arange(ROWS)))
 
 
-def compare(two: tuple, one: tuple) -> None:
+def check_same(two: tuple, one: tuple) -> None:
     (value, found), (expected_value, expected) = two, one
     assert value.item() == pytest.approx(expected_value.item(), rel=1e-9)
     assert found.keys() == expected.keys()
@@ -194,7 +194,7 @@ def compare(two: tuple, one: tuple) -> None:
 @pytest.mark.parametrize("name", list(VARIANTS))
 def test_variants_on_two_ranks(name, two_ranks):
     if name != "itrd_local":
-        compare(two_ranks[name], value_and_gradients(name, torch.arange(ROWS)))
+        check_same(two_ranks[name], value_and_gradients(name, torch.arange(ROWS)))
         return
     parts = [value_and_gradients(name, rows)[0] for rows in torch.arange(ROWS).split([5, 3])]
     value, _ = two_ranks[name]
@@ -203,4 +203,4 @@ def test_variants_on_two_ranks(name, two_ranks):
 
 @pytest.mark.parametrize("name", ["itrd", "kd", "match"])
 def test_a_rank_without_rows(name, two_ranks):
-    compare(two_ranks[f"{name}, empty"], value_and_gradients(name, torch.arange(ROWS)))
+    check_same(two_ranks[f"{name}, empty"], value_and_gradients(name, torch.arange(ROWS)))

@@ -47,8 +47,7 @@ _SEED = re.compile(r"seed\d+")
 class Plan:
     """What the demo does; every choice was made on validation images, with other seeds.
 
-    Of learning rates from 0.05 to 0.8, 0.4 served the control best and no other student worse; of
-    all rows, the labelled rows alone and the mixture used here, the control was best on the last.
+    ``benchmarks/demo_search.py`` repeats the search for learning rate and rows.
 
     Attributes:
         labels: How many of the students' images have labels.
@@ -125,14 +124,14 @@ def run_demo(
     records: dict[str, list[RunRecord]] = {name: [] for name in _TITLES}
     with _one_thread(), _bar(1 + seeds * (len(_TITLES) - 1), shown=progress) as tell:
         tell(_TITLES[TEACHER])
-        guide = _trained(digits, digits.train.subset(mine), None, TEACHER, 0, plan, folder)
+        guide = trained(digits, digits.train.subset(mine), None, TEACHER, 0, plan, folder)
         records[TEACHER].append(guide.record)
         for seed in range(seeds):
             rows = student_rows(digits, theirs, plan.labels, seed)
             for name in list(_TITLES)[1:]:
                 tell(f"{_TITLES[name]}, seed {seed}")
                 teacher = guide.student if name in ("kd", "itrd") else None
-                run = _trained(digits, rows, teacher, name, seed, plan, folder)
+                run = trained(digits, rows, teacher, name, seed, plan, folder)
                 records[name].append(run.record)
     students = {name: group for name, group in records.items() if name != TEACHER}
     comparison = compare(students, control=CONTROL)
@@ -174,7 +173,7 @@ def student_rows(digits: DataSet, positions: Tensor, labels: int, seed: int) -> 
     )
 
 
-def _trained(
+def trained(
     digits: DataSet,
     rows: Data,
     teacher: nn.Module | None,
@@ -183,6 +182,7 @@ def _trained(
     plan: Plan,
     out: Path,
 ) -> Result:
+    """Train one network of the demo: the teacher, or a student called ``name``."""
     trains_teacher = name == TEACHER
     width, depth = plan.teacher if trains_teacher else plan.student
     network = build(

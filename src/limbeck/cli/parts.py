@@ -75,7 +75,7 @@ def loss_of_recipe(recipe: Recipe, task: Task) -> nn.Module:
     """
     options = dict(recipe.loss)
     if "name" in options:
-        return loss_of(_with_floats(options), recipe.layers, task)
+        return loss_of(_with_floats(options), recipe.layers, task, recipe.seed)
     if recipe.layers is not None:
         raise RecipeError(
             "recipe: expected `layers` beside a single loss; got several. Put `layers` inside each."
@@ -93,7 +93,7 @@ def loss_of_recipe(recipe: Recipe, task: Task) -> nn.Module:
         name = term.setdefault("name", key)
         check_choice("recipe", f"loss.{key}", name, LOSSES)
         weight, layers = _weight(key, term.pop("weight", 1.0)), term.pop("layers", None)
-        terms[key] = (weight, loss_of(_with_floats(term), layers, task))
+        terms[key] = (weight, loss_of(_with_floats(term), layers, task, recipe.seed))
     # Through loss_of once more: it refuses a sum that is not meant for the task.
     return loss_of(WeightedSum(terms), None, task)
 

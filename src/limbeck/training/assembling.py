@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import math
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import nn
+from torch import Tensor, nn
 
 from limbeck.capture import Capture
 from limbeck.checks import ArgumentError, ModelError
@@ -49,11 +50,13 @@ def assembled(
     """
     _check_student(student, teacher)
     device = accelerator.device
-    term = None if teacher is None else loss_of(loss, layers, task)
+    term = None if teacher is None else loss_of(loss, layers, task, seed)
     needed = {who: () if term is None else layers_of(term, who) for who in ("student", "teacher")}
     data = data.to(device)
     student.to(device)
     example = preflight.first_batch(data, device)
+    options = _resolved(options, data, example)
+    compiled_rows = _micro_batch(options, accelerator.num_processes) if options.compile else None
     capture = Capture(student, needed["student"], example=example.inputs, name="student")
     teachers: list[Teacher] = []
     try:
@@ -64,10 +67,12 @@ def assembled(
             example=example.inputs,
             device=torch.device(options.teacher_device or device),
             precision=options.teacher_precision,
+            compiled_rows=compiled_rows,
+            channels_last=bool(options.channels_last),
         )
         terms = copies(term, len(teachers))
         _prepare(terms, teachers, said, example)
-        step = Step(capture, task, terms, weights_of(term, weight), compile=options.compile)
+        step = Step(capture, task, terms, weights_of(term, weight), compiled_rows=compiled_rows)
         step.to(device)
         if options.channels_last:
             student.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
@@ -113,6 +118,25 @@ def _check_student(student: Any, teacher: Any) -> None:
         raise ArgumentError(
             "distill: expected two modules; student and teacher are one object. Copy it first."
         )
+
+
+def _resolved(options: Options, data: Data, example: Batch) -> Options:
+    """Decide what was left open by rules, never by a clock: a resumed run must decide alike."""
+    images = isinstance(example.inputs, Tensor) and example.inputs.ndim == 4
+    faster = example.index.device.type == "cpu" or options.precision == "bf16"
+    wanted = options.channels_last
+    return options.model_copy(
+        update={
+            "batch_size": options.batch_size or data.batch_size or 64,
+            "channels_last": images and (faster if wanted is None else wanted),
+        }
+    )
+
+
+def _micro_batch(options: Options, processes: int) -> int:
+    """Return the rows of all but the last batch of an epoch on the first process."""
+    of_process = math.ceil((options.batch_size or 64) / processes)
+    return math.ceil(of_process / options.accumulate)
 
 
 def _prepare(

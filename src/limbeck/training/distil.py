@@ -94,6 +94,13 @@ def distill(
     Raises:
         LimbeckError: One of its kinds, with what was expected, what came and what to do.
 
+    Note:
+        Under several processes (``torchrun``) they share every batch, and the student is that of
+        one process, up to rounding, losses that compare samples included. BatchNorm is the
+        exception: while training each process normalises with the statistics of its own rows. A
+        user's own loss is averaged over processes as it is, which is exact for means over equally
+        many rows.
+
     Source:
         Hinton, Vinyals and Dean (2015), arXiv:1503.02531; each loss names its own.
     """

@@ -53,8 +53,7 @@ class Interrupts:
             name = signal.Signals(self._number).name
             raise Interrupted(
                 f"distill: stopped by {name}; the state is saved. Run the same command with "
-                "--resume "
-                "(resume=True) to go on.",
+                "--resume (resume=True) to go on.",
                 self._number,
             )
 

@@ -70,7 +70,7 @@ class Loop:
         self.options, self.accelerator, self.record = options, accelerator, record
         self.seed, self.out, self.identity = record.seed, out, identity
         self.teachers, self.data, self.validation, self.test = teachers, data, validation, test
-        self.batch_size = options.batch_size or data.batch_size or 64
+        self.batch_size = options.batch_size or 64
         self.inner = step
         self.average = (
             AveragedModel(

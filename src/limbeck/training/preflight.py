@@ -140,8 +140,7 @@ def check_teacher(
             Finding(
                 level,
                 f"teacher: expected {classes} classes, as the student's; got {logits.shape[1]}. "
-                "A loss "
-                "on logits needs the same classes; use a loss on features, such as itrd.",
+                "A loss on logits needs the same classes; use a loss on features, such as itrd.",
             )
         )
     if int(labels.max()) >= logits.shape[1]:
@@ -182,8 +181,7 @@ def check_gradient(step: nn.Module, batch: Batch, teachers: Sequence[Teacher]) -
                     Finding(
                         "error",
                         f"loss: {type(loss).__name__} (term {position}) gives the student no "
-                        "gradient. "
-                        "Check its layers and weights.",
+                        "gradient. Check its layers and weights.",
                     )
                 )
     finally:
@@ -214,8 +212,7 @@ def check_inputs(batch: Batch, models: dict[str, nn.Module]) -> list[Finding]:
             Finding(
                 "warning",
                 f"{bare}: sees raw pixels in [0, 1] while the other model normalises its input. "
-                "If it "
-                "was trained on normalised images, wrap it.",
+                "If it was trained on normalised images, wrap it.",
             )
         )
     return findings
@@ -269,8 +266,7 @@ def _accuracy_findings(logits: Tensor, labels: Tensor, accuracy: float) -> list[
             Finding(
                 "error",
                 f"teacher: {accuracy:.1%} right as its classes stand, {matched:.1%} if they are "
-                "put in "
-                "another order. Its classes seem to be permuted against the labels.",
+                "put in another order. Its classes seem to be permuted against the labels.",
             )
         ]
     if accuracy <= chance + noise:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from limbeck.capture import Capture
@@ -21,7 +22,7 @@ class Step(nn.Module):
         task: Gives the task term.
         losses: One distillation term for each teacher; their mean counts.
         weights: Of the task term and of the distillation term.
-        compile: Compile the student.
+        compiled_rows: Run batches of so many rows through torch.compile, others as they are.
     """
 
     def __init__(
@@ -31,18 +32,16 @@ class Step(nn.Module):
         losses: Sequence[nn.Module],
         weights: tuple[float, float],
         *,
-        compile: bool = False,
+        compiled_rows: int | None = None,
     ) -> None:
         super().__init__()
         self.student = capture.module
         self.losses = nn.ModuleList(losses)
         self.capture, self.task, self.weights = capture, task, weights
         # In a dict: a second attribute would register the student's parameters twice.
-        self._run: dict[str, Any] = {}
-        if compile:
-            from torch import compile as compiled
-
-            self._run["through"] = compiled(capture.module)
+        self._compiled: dict[int, Any] = (
+            {compiled_rows: torch.compile(capture.module)} if compiled_rows else {}
+        )
 
     def forward(
         self, batch: Batch, teachers: Sequence[Outputs], factor: float, clock: Clock
@@ -55,7 +54,7 @@ class Step(nn.Module):
             factor: Warm-up factor of the distillation term.
             clock: Told when the student and the losses are done.
         """
-        outputs = self.capture(batch.inputs, through=self._run.get("through"))
+        outputs = self.capture(batch.inputs, through=self._compiled.get(len(batch)))
         clock.lap("student")
         task_weight, weight = self.weights
         task = self.task.loss(outputs, batch)

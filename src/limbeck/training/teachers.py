@@ -23,6 +23,9 @@ class LiveTeacher:
         example: Inputs of a batch, to find the penultimate layer with.
         device: Where it runs.
         precision: "fp32" leaves its weights as they are, "bf16" converts them.
+        compiled_rows: Run batches of so many rows through torch.compile; others, such as the last
+            of an epoch, would have it compiled again.
+        channels_last: Put its weights into this memory format, which changes no value.
     """
 
     def __init__(
@@ -33,22 +36,30 @@ class LiveTeacher:
         example: Inputs | None = None,
         device: torch.device | str = "cpu",
         precision: str = "fp32",
+        compiled_rows: int | None = None,
+        channels_last: bool = False,
     ) -> None:
         self.device = torch.device(device)
         self.module = module.to(self.device).eval()
         if precision == "bf16":
             self.module.to(torch.bfloat16)
+        if channels_last:
+            self.module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         if example is not None:
             example = _to(example, self.device)
         self.capture = Capture(self.module, layers, example=example, name="teacher")
+        # After the hooks, which a compiled module keeps.
+        self._compiled = torch.compile(self.module) if compiled_rows else None
+        self._compiled_rows = compiled_rows
         self._parts = list(self.module.modules())
 
     def __call__(self, batch: Batch) -> Outputs:
         """Return logits and features, in float32 at least, on the batch's device."""
         if any(part.training for part in self._parts):  # somebody called train() on it
             self.module.eval()
+        through = self._compiled if len(batch) == self._compiled_rows else None
         with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
-            outputs = self.capture(_to(batch.inputs, self.device))
+            outputs = self.capture(_to(batch.inputs, self.device), through=through)
         # Cloned outside of inference mode: autograd may not save inference tensors.
         target = batch.index.device
         logits = None if outputs.logits is None else _plain(outputs.logits, target)
@@ -61,10 +72,13 @@ class LiveTeacher:
         self.capture.close()
 
 
-def teachers_of(
-    teacher: Any, layers: Sequence[str], *, example: Inputs, device: torch.device, precision: str
-) -> list[Teacher]:
+def teachers_of(teacher: Any, layers: Sequence[str], **settings: Any) -> list[Teacher]:
     """Return the teachers given: none, one or several modules or Teacher objects.
+
+    Args:
+        teacher: What the user gave.
+        layers: Names of the layers whose features are wanted of modules.
+        settings: The other arguments of :class:`LiveTeacher`.
 
     Raises:
         ModelError: If one of them is neither a module nor callable.
@@ -73,9 +87,7 @@ def teachers_of(
     found: list[Teacher] = []
     for one in given:
         if isinstance(one, nn.Module):
-            found.append(
-                LiveTeacher(one, layers, example=example, device=device, precision=precision)
-            )
+            found.append(LiveTeacher(one, layers, **settings))
         elif callable(one):
             found.append(cast(Teacher, one))
         else:

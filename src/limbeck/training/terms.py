@@ -30,7 +30,7 @@ class OwnLoss(nn.Module):
         return self.function(student, teacher, batch)
 
 
-def loss_of(loss: Any, layers: Layers | None, task: Task) -> nn.Module:
+def loss_of(loss: Any, layers: Layers | None, task: Task, seed: int = 0) -> nn.Module:
     """Return the distillation term asked for.
 
     Args:
@@ -38,6 +38,7 @@ def loss_of(loss: Any, layers: Layers | None, task: Task) -> nn.Module:
             module or a function with the signature of :class:`limbeck.types.Loss`.
         layers: Layer names of "student" and "teacher", for a loss given by name.
         task: What the student is for; a loss that is not meant for it is refused by name.
+        seed: Seed of a loss given by name that has parameters, unless its options say another.
 
     Raises:
         ArgumentError: If the loss is unknown, does not take these options or layers, or is not
@@ -46,12 +47,11 @@ def loss_of(loss: Any, layers: Layers | None, task: Task) -> nn.Module:
     if isinstance(loss, str):
         loss = {"name": loss}
     if isinstance(loss, Mapping):
-        module = _by_name(dict(loss), layers)
+        module = _by_name(dict(loss), layers, seed)
     elif layers is not None:
         raise ArgumentError(
             "distill: expected `layers` only beside a loss given by name; a module carries its "
-            "own. "
-            "Give the module its layers."
+            "own. Give the module its layers."
         )
     elif isinstance(loss, nn.Module):
         module = loss
@@ -116,7 +116,7 @@ def copies(loss: nn.Module | None, teachers: int) -> list[nn.Module]:
     return [loss, *(copy.deepcopy(loss) for _ in range(teachers - 1))]
 
 
-def _by_name(options: dict[str, Any], layers: Layers | None) -> nn.Module:
+def _by_name(options: dict[str, Any], layers: Layers | None, seed: int) -> nn.Module:
     if "name" not in options:
         raise ArgumentError(
             f"distill: expected `loss` to say its `name`; got {', '.join(options) or 'nothing'}."
@@ -137,6 +137,8 @@ def _by_name(options: dict[str, Any], layers: Layers | None) -> nn.Module:
                 f"{', '.join(sorted(unknown))}."
             )
         options["layer"] = {who: layers.get(who, PENULTIMATE) for who in ("student", "teacher")}
+    if "seed" in accepted:
+        options.setdefault("seed", seed)
     for option in options:
         check_choice(f"loss {name}", "option", option, accepted)
     return LOSSES[name](**options)
