@@ -69,8 +69,8 @@ class Pair:
 
 
 PAIRS = [
-    Pair("small_cnn", ("small_cnn", {}), ("small_cnn", {"width": 64}), 1, 8, 10, 50, 40),
-    Pair("resnet20", ("resnet20", {}), ("resnet56", {}), 3, 32, 100, 10, 30),
+    Pair("small_cnn", ("small_cnn", {}), ("small_cnn", {"width": 64}), 1, 8, 10, 10, 200),
+    Pair("resnet20", ("resnet20", {}), ("resnet56", {}), 3, 32, 100, 3, 60),
 ]
 
 

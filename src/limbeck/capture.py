@@ -107,8 +107,7 @@ class Capture:
         )
 
     def _keep(self, layer: str, output: Any) -> None:
-        if isinstance(output, Mapping) and output:  # also the named outputs of transformers
-            output = next(iter(output.values()))
+        output = getattr(output, "last_hidden_state", output)  # of a transformers encoder
         if isinstance(output, (tuple, list)) and output:
             output = output[0]
         if not isinstance(output, Tensor):
