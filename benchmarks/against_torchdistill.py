@@ -1,8 +1,9 @@
 """How fast limbeck distils CIFAR-100 beside torchdistill, with a live teacher (target: 1.3 times).
 
-CLAIM TO BE FILLED IN FROM THE FINAL RUN: resnet56 -> resnet20, KD, batch 64, ? threads: limbeck
-? images a second, torchdistill ?, ratio ? [?, ?]; peak memory ? and ? MiB
-(results/against_torchdistill.json).
+resnet56 -> resnet20, KD, batch 64, 2 threads of an AMD EPYC, torch 2.13.0, 100 steps, n = 3: limbeck
+303 images a second, torchdistill 215, ratio of medians 1.41 (95 % bootstrap interval [1.23, 1.41]);
+with compile=True 329 images a second, 1.53 [1.29, 1.53]. Peak memory 748 (compiled 789) and 755 MiB.
+results/against_torchdistill.json.
 
     make .venv-vision/ready
     .venv-vision/bin/python benchmarks/against_torchdistill.py [--data FOLDER] [--quick]
@@ -32,7 +33,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -251,15 +251,18 @@ class Watch:
             self.seconds = time.perf_counter() - self.began
 
     def result(self) -> dict[str, Any]:
-        usage = [
-            resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-        ]
         return {
             "images_per_second": self.steps * BATCH_SIZE / self.seconds,
-            # of the children, the largest; memory that it shares with its parent is counted twice
-            "peak_MiB": usage[0].ru_maxrss / 1024,
-            "peak_of_worker_MiB": usage[1].ru_maxrss / 1024,
+            "peak_MiB": peak_memory(),
         }
+
+
+def peak_memory() -> float:
+    """Return this process's peak memory; getrusage would inherit that of the parent on Linux."""
+    for line in Path("/proc/self/status").read_text(encoding="utf8").splitlines():
+        if line.startswith("VmHWM"):
+            return int(line.split()[1]) / 1024
+    raise RuntimeError("this benchmark reads its memory from /proc, which is Linux's")
 
 
 def decode(folder: Path, out: Path) -> None:

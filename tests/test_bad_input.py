@@ -71,6 +71,19 @@ class Ragged(Dataset):
         return torch.zeros(3 + position % 2), position % 3
 
 
+class Pairs(Dataset):
+    """Rows that are read one by one."""
+
+    def __init__(self, inputs, targets):
+        self.inputs, self.targets = inputs, targets
+
+    def __len__(self):
+        return len(self.inputs)
+
+    def __getitem__(self, position):
+        return self.inputs[position], self.targets[position]
+
+
 class Silent(nn.Module):
     """A network with a layer that forward() does not call."""
 
@@ -210,6 +223,10 @@ CASES = {
     "labels beyond the classes": (
         lambda f: distil((x, y + 1)),
         "labels from 0 to 2.*got 3 in row 2",
+    ),
+    "labels beyond the classes in a data set of items": (
+        lambda f: distil(Pairs(x, y + 1)),
+        "labels from 0 to 2.*got 3 in row",
     ),
     "labels below -1": (lambda f: distil((x, y - 5)), "-1 for unlabelled rows; got -5"),
     "one class": (lambda f: distil((x, torch.zeros_like(y))), "at least two classes; all 48"),

@@ -69,6 +69,14 @@ class Capture:
             handle.remove()
         self._handles.clear()
 
+    def forget_in(self, copied: nn.Module) -> None:
+        """Remove this capture's hooks from a deep copy of the module, which took them along."""
+        for part in copied.modules():
+            for handle in self._handles:
+                part._forward_hooks.pop(handle.id, None)
+                part._forward_pre_hooks.pop(handle.id, None)
+                part._forward_pre_hooks_with_kwargs.pop(handle.id, None)
+
     def __call__(self, inputs: Inputs, *, through: Any = None) -> Outputs:
         """Run the module, or ``through`` (a compiled or wrapped form of it), and return both parts.
 

@@ -72,7 +72,11 @@ class Arrays:
 
 
 class Items:
-    """Rows read one by one from a map-style data set, in worker processes if asked."""
+    """Rows read one by one from a map-style data set, in worker processes if asked.
+
+    Attributes:
+        classes: Number of classes that the labels of every batch are checked against, or None.
+    """
 
     def __init__(
         self,
@@ -83,6 +87,7 @@ class Items:
         name: str = "data",
     ) -> None:
         self.dataset, self.collate, self.workers, self.name = dataset, collate, workers, name
+        self.classes: int | None = None
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -122,6 +127,8 @@ class Items:
                 f"{self.name}: expected one target for each input; got {len(found)} for "
                 f"{len(index)} inputs."
             )
+        if self.classes is not None:
+            check_classes(found, self.classes, self.name, index)
         return found
 
     def _parted(self, collated: Any) -> tuple[Inputs, Any]:
@@ -149,6 +156,22 @@ def _collated(collate: Callable[[list[Any]], Any], name: str, items: list[Any]) 
             f"{str(problem).splitlines()[0]}. "
             "Bring them to one shape, or give a DataLoader with a collate_fn."
         ) from None
+
+
+def check_classes(targets: Tensor, classes: int, name: str, index: Tensor) -> None:
+    """Raise DataError unless targets are class indices below ``classes``, or -1."""
+    if targets.is_floating_point() or targets.ndim != 1:
+        raise DataError(
+            f"{name}: expected one integer class index a row for classification; got "
+            f"{str(targets.dtype).removeprefix('torch.')} of shape {tuple(targets.shape)}. "
+            "Convert them, or name another task: multilabel or regression."
+        )
+    if targets.numel() and int(targets.max()) >= classes:
+        row = int(index[int(targets.argmax())])
+        raise DataError(
+            f"{name}: expected labels from 0 to {classes - 1}, the student's {classes} outputs; got "
+            f"{int(targets.max())} in row {row}. Correct the labels or the student's classes."
+        )
 
 
 def is_array(value: Any) -> bool:

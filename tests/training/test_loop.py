@@ -227,10 +227,15 @@ def test_the_teacher_does_not_change_and_gets_no_gradient():
     assert not teacher.training
 
 
-def test_no_hook_stays_behind():
+@pytest.mark.parametrize("average", [None, 0.9])
+def test_no_hook_stays_behind(average):
     student, teacher = network(), good_teacher()
-    lb.distill(student, teacher, rows(), loss="itrd", **QUICK)
-    for module in (*student.modules(), *teacher.modules()):
+    own = student[0].register_forward_hook(lambda *_: None)
+    result = lb.distill(student, teacher, rows(), loss="itrd", average=average, **QUICK)
+    assert list(result.student[0]._forward_hooks) == [own.id]
+    own.remove()
+    result.student[0]._forward_hooks.clear()
+    for module in (*student.modules(), *teacher.modules(), *result.student.modules()):
         assert not module._forward_hooks
         assert not module._forward_pre_hooks
 

@@ -79,6 +79,8 @@ class Loop:
             if options.average
             else None
         )
+        if self.average is not None:
+            step.capture.forget_in(self.average)
         self.step = accelerator.prepare(step)
         self.optimizer = _optimizer(step, options)
         self.clock = Clock(accelerator.device)

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from limbeck.capture import FORWARD_ERRORS, Capture, failure_of
 from limbeck.checks import DataError, LimbeckError, ModelError
-from limbeck.data import Data
+from limbeck.data import Data, Items
+from limbeck.sources import check_classes
 from limbeck.tasks import Classification
 from limbeck.training.evaluate import outputs_over
 from limbeck.training.teachers import LiveTeacher, with_targets
@@ -88,23 +89,16 @@ def check_labels(data: Data, classes: int, task: Task) -> list[Finding]:
     Raises:
         DataError: If a label lies beyond them, or the data has one class only.
     """
-    targets = data.targets
-    if not isinstance(task, Classification) or targets is None:
+    if not isinstance(task, Classification):
         return []
-    if targets.is_floating_point() or targets.ndim != 1:
-        raise DataError(
-            f"{data.name}: expected one integer class index a row for classification; got "
-            f"{str(targets.dtype).removeprefix('torch.')} of shape {tuple(targets.shape)}. "
-            "Convert them, or name another task: multilabel or regression."
-        )
+    if isinstance(data.source, Items):
+        data.source.classes = classes  # its labels are looked at when they are read
+        return []
+    targets = data.targets
+    if targets is None:
+        return []
+    check_classes(targets, classes, data.name, torch.arange(len(targets)))
     labels = targets[targets >= 0]
-    if len(labels) and int(labels.max()) >= classes:
-        row = int((targets == labels.max()).nonzero()[0])
-        raise DataError(
-            f"{data.name}: expected labels from 0 to {classes - 1}, the student's {classes} "
-            "outputs; "
-            f"got {int(labels.max())} in row {row}. Correct the labels or the student's classes."
-        )
     if len(labels) and len(labels.unique()) == 1:
         raise DataError(
             f"{data.name}: expected at least two classes; all {len(labels)} labels are "
@@ -133,6 +127,7 @@ def check_teacher(
     logits, labels = outputs.logits, batch.targets
     if logits is None or labels is None or logits.ndim != 2:
         return [], {}
+    logits, labels = logits[labels >= 0], labels[labels >= 0]
     findings = []
     if logits.shape[1] != classes:
         level = "error" if needs_logits else "warning"
@@ -143,7 +138,7 @@ def check_teacher(
                 "A loss on logits needs the same classes; use a loss on features, such as itrd.",
             )
         )
-    if int(labels.max()) >= logits.shape[1]:
+    if not len(labels) or int(labels.max()) >= logits.shape[1]:
         return findings, {}
     accuracy = (logits.argmax(1) == labels).double().mean().item()
     findings += _accuracy_findings(logits, labels, accuracy)
@@ -232,8 +227,7 @@ def check_disk(out: Path | None, modules: Sequence[nn.Module]) -> list[Finding]:
             Finding(
                 "error",
                 f"{out}: expected {bytes_needed / 2**20 + 16:.0f} MiB of free disk for "
-                "checkpoints; "
-                f"got {free / 2**20:.0f} MiB. Free some, or choose another `out`.",
+                f"checkpoints; got {free / 2**20:.0f} MiB. Free some, or choose another `out`.",
             )
         ]
     return []
@@ -274,8 +268,7 @@ def _accuracy_findings(logits: Tensor, labels: Tensor, accuracy: float) -> list[
             Finding(
                 "error",
                 f"teacher: {accuracy:.1%} right on {rows} rows, where guessing gives "
-                f"{chance:.1%}. Check "
-                "its weights, its normalisation and the labels.",
+                f"{chance:.1%}. Check its weights, its normalisation and the labels.",
             )
         ]
     return [Finding("fact", f"teacher: {accuracy:.1%} right on {rows} rows.")]
