@@ -1,9 +1,9 @@
 """How fast limbeck distils CIFAR-100 beside torchdistill, with a live teacher (target: 1.3 times).
 
-resnet56 -> resnet20, KD, batch 64, 2 threads of an AMD EPYC, torch 2.13.0, 100 steps, n = 3: limbeck
-303 images a second, torchdistill 215, ratio of medians 1.41 (95 % bootstrap interval [1.23, 1.41]);
-with compile=True 329 images a second, 1.53 [1.29, 1.53]. Peak memory 748 (compiled 789) and 755 MiB.
-results/against_torchdistill.json.
+resnet56 -> resnet20, KD, batch 64, 2 threads of an AMD EPYC, torch 2.13.0, 100 steps, n = 3:
+limbeck 303 images a second, torchdistill 215, ratio of medians 1.41 (95 % bootstrap interval
+[1.23, 1.41]); with compile=True 329 images a second, 1.53 [1.29, 1.53]. Peak memory 748 (compiled
+789) and 755 MiB. results/against_torchdistill.json.
 
     make .venv-vision/ready
     .venv-vision/bin/python benchmarks/against_torchdistill.py [--data FOLDER] [--quick]

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from limbeck import losses as losses
     from limbeck.data import Data as Data
     from limbeck.estimates import Estimate as Estimate
+    from limbeck.information import PID as PID, broja_pid as broja_pid
     from limbeck.losses import (
         cross_entropy as cross_entropy,
         itrd_loss as itrd_loss,
@@ -28,6 +29,8 @@ _HOME = {
     "losses": "limbeck.losses",
     "Data": "limbeck.data",
     "Estimate": "limbeck.estimates",
+    "PID": "limbeck.information",
+    "broja_pid": "limbeck.information",
     "cross_entropy": "limbeck.losses",
     "itrd_loss": "limbeck.losses",
     "kd_loss": "limbeck.losses",

@@ -169,8 +169,8 @@ def check_classes(targets: Tensor, classes: int, name: str, index: Tensor) -> No
     if targets.numel() and int(targets.max()) >= classes:
         row = int(index[int(targets.argmax())])
         raise DataError(
-            f"{name}: expected labels from 0 to {classes - 1}, the student's {classes} outputs; got "
-            f"{int(targets.max())} in row {row}. Correct the labels or the student's classes."
+            f"{name}: expected labels from 0 to {classes - 1}, the student's {classes} outputs; "
+            f"got {int(targets.max())} in row {row}. Correct the labels or the student's classes."
         )
 
 

@@ -52,7 +52,7 @@ def test_folder_holds_every_run_and_the_report(done):
     assert load(summary.folder / "kd" / "seed1")(torch.zeros(1, 1, 8, 8)).shape == (1, 10)
 
 
-def test_students_of_a_seed_start_alike_and_see_the_same_rows(done):
+def test_students_of_a_seed_start_alike_and_take_the_same_steps(done):
     _, given = done
     by_seed = {seed: [one for one in given[1:] if one[3]["seed"] == seed] for seed in (0, 1)}
     for runs in by_seed.values():
@@ -60,13 +60,28 @@ def test_students_of_a_seed_start_alike_and_see_the_same_rows(done):
         assert len(runs) == len(STUDENTS)
         for start, _, other, also in runs[1:]:
             assert all(torch.equal(start[name], part) for name, part in first.items())
-            assert torch.equal(other.targets, rows.targets)
-            assert torch.equal(other.source.inputs, rows.source.inputs)
+            assert len(other) == len(rows)
             for name in ("epochs", "batch_size", "schedule", "seed"):
                 assert also[name] == options[name]
     one, other = (runs[0] for runs in by_seed.values())
     assert not torch.equal(one[0]["classifier.weight"], other[0]["classifier.weight"])
     assert not torch.equal(one[2].targets, other[2].targets)  # other images are labelled
+
+
+def test_controls_see_the_labelled_rows_of_the_distilled_students_alone(done):
+    _, given = done
+    for start in (1, 5):
+        control, smoothed, kd, itrd = (run[2] for run in given[start : start + 4])
+        for one, other in ((control, smoothed), (kd, itrd)):
+            assert torch.equal(one.targets, other.targets)
+            assert torch.equal(one.source.inputs, other.source.inputs)
+        assert int((control.targets >= 0).sum()) == len(kd)
+        labelled = kd.source.inputs[kd.targets >= 0]
+        assert images_of(control.source.inputs) == images_of(labelled)
+
+
+def images_of(inputs):
+    return {image.numpy().tobytes() for image in inputs}
 
 
 def test_only_distilled_students_have_a_teacher_and_only_one_control_smooths(done):
@@ -83,9 +98,9 @@ def test_only_distilled_students_have_a_teacher_and_only_one_control_smooths(don
 def test_teacher_and_students_share_no_image(done):
     _, given = done
     digits = load_dataset("digits", validation=0.2)
-    teacher, student = given[0][2].source.inputs, given[1][2].source.inputs
+    teacher, student = given[0][2].source.inputs, given[3][2].source.inputs
     rows = {
-        part: {image.numpy().tobytes() for image in images}
+        part: images_of(images)
         for part, images in (
             ("teacher", teacher),
             ("student", student),
