@@ -49,6 +49,7 @@ class Capture:
         self.module, self.name = module, name
         self.layers = tuple(dict.fromkeys(layers))
         self._seen: dict[str, Tensor] = {}
+        self._type = floating_type(module)
         self._handles: list[RemovableHandle] = []
         try:
             for layer in self.layers:
@@ -84,7 +85,7 @@ class Capture:
         """
         self._seen.clear()
         logits = logits_of(
-            call(self.module if through is None else through, as_dtype_of(self.module, inputs)),
+            call(self.module if through is None else through, in_type(inputs, self._type)),
             self.name,
         )
         self._check_all_ran()
@@ -202,7 +203,7 @@ def evaluated(module: nn.Module, inputs: Inputs, name: str = "model") -> Tensor:
     module.eval()
     try:
         with torch.no_grad():
-            output = call(module, as_dtype_of(module, inputs))
+            output = call(module, in_type(inputs, floating_type(module)))
     except FORWARD_ERRORS as problem:
         raise ModelError(failure_of(name, module, inputs, problem)) from None
     finally:
@@ -225,13 +226,17 @@ def failure_of(name: str, module: Any, inputs: Inputs, problem: Exception) -> st
     )
 
 
-def as_dtype_of(module: nn.Module, inputs: Inputs) -> Inputs:
-    """Convert floating inputs to the module's first floating parameter's type."""
-    dtype = next((p.dtype for p in module.parameters() if p.is_floating_point()), None)
+def floating_type(module: nn.Module) -> torch.dtype | None:
+    """Return the type of the module's first floating parameter, or None without one."""
+    return next((p.dtype for p in module.parameters() if p.is_floating_point()), None)
+
+
+def in_type(inputs: Inputs, dtype: torch.dtype | None) -> Inputs:
+    """Convert floating inputs to a type, or to none."""
     if dtype is None:
         return inputs
     if isinstance(inputs, dict):
-        return {key: cast(Tensor, as_dtype_of(module, value)) for key, value in inputs.items()}
+        return {key: cast(Tensor, in_type(value, dtype)) for key, value in inputs.items()}
     return inputs.to(dtype) if inputs.is_floating_point() else inputs
 
 

@@ -212,9 +212,10 @@ class Loop:
         self.clock.lap("optimiser")
 
     def _add(self, terms: dict[str, Tensor], share: float) -> None:
-        values = torch.stack(list(terms.values())).double()
-        values = values if share == 1 else values * share
-        self.terms, self.sums = list(terms), values if self.sums is None else self.sums + values
+        values = torch.stack(list(terms.values()))
+        if self.sums is None:
+            self.terms, self.sums = list(terms), torch.zeros_like(values, dtype=torch.float64)
+        self.sums.add_(values, alpha=share)
 
     def _rows_of_step(self) -> int:
         rank, ranks = self.accelerator.process_index, self.accelerator.num_processes
