@@ -308,6 +308,7 @@ def test_channels_last_trains_the_same_network():
     plain, last, chosen = run(channels_last=False), run(channels_last=True), run()
     assert same(last, chosen)  # on a CPU it is the default for images
     assert last[0].weight.is_contiguous(memory_format=torch.channels_last)
+    assert chosen[0].weight.is_contiguous()  # given back as it came
     assert close(plain, last)
 
 

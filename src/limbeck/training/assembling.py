@@ -55,10 +55,12 @@ def assembled(
     data = data.to(device)
     student.to(device)
     example = preflight.first_batch(data, device)
+    borrowed = options.channels_last is None  # the format is ours for the run, not the caller's
     options = _resolved(options, data, example)
     compiled_rows = _micro_batch(options, accelerator.num_processes) if options.compile else None
     capture = Capture(student, needed["student"], example=example.inputs, name="student")
     teachers: list[Teacher] = []
+    formatted = [student]
     try:
         said = preflight.run_student(capture, example)
         teachers += teachers_of(
@@ -100,12 +102,17 @@ def assembled(
             out=folder,
             identity=_identity(record),
         )
+        formatted.append(loop.student)
         yield loop, findings
     finally:
         capture.close()
         for guide in teachers:
             if isinstance(guide, LiveTeacher):
                 guide.close()
+                formatted.append(guide.module)
+        if borrowed and options.channels_last:
+            for module in formatted:
+                module.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
 
 
 def _check_student(student: Any, teacher: Any) -> None:
