@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from limbeck import distill
-from limbeck.cli.dry_run import DryRun
+from limbeck.cli.dry_run import DryRun, _duration
 from limbeck.training.options import Options
 from limbeck.zoo.networks import mlp, small_cnn
 
@@ -15,18 +15,18 @@ WIDTHS = (6, 5, 3)
 PARAMETERS = 6 * 5 + 5 + 5 * 3 + 3
 
 
-def _measured(tmp_path, student=None, shape=(6,), **changes):
+def _measured(tmp_path, student=None, shape=(6,), *, runs=1, held_out=None, **changes):
     torch.manual_seed(0)
     rows = torch.rand(40, *shape), torch.arange(40) % 3
     options = {"epochs": 4, "batch_size": 8, "device": "cpu", "progress": False} | changes
-    dry = DryRun(Options(**options))
+    dry = DryRun(Options(**options), runs=runs)
+    held_out = {"validation": rows, "test": rows} if held_out is None else held_out
     student = student or mlp(inputs=6, hidden=[5], num_classes=3)
     distill(
         student,
         None,
         rows,
-        validation=rows,
-        test=rows,
+        **held_out,
         out=tmp_path / "run",
         on_ready=dry.measure,
         **options,
@@ -64,14 +64,36 @@ def test_adamw_keeps_twice_as_much(tmp_path):
     assert 8 * PARAMETERS <= state <= 8 * PARAMETERS + 64
 
 
-def test_seeds_multiply_the_time(tmp_path, monkeypatch):
+@pytest.fixture
+def ticking(monkeypatch):
+    """Let a second pass between two looks at the clock: 10 steps, or 40 evaluated rows."""
     ticks = iter(range(100))
     monkeypatch.setattr("limbeck.cli.dry_run.perf_counter", lambda: float(next(ticks)))
-    dry = _measured(tmp_path)
-    # A tick between start and end: 10 steps, and 40 evaluated rows, take a second each.
-    assert dry.seconds["training"] == pytest.approx(20 / 10)
+
+
+@pytest.mark.parametrize("runs", [1, 3])
+def test_seeds_multiply_the_time(tmp_path, ticking, runs):
+    dry = _measured(tmp_path, runs=runs)
+    assert dry.seconds["training"] == pytest.approx(runs * 20 / 10)
     # 40 rows after each of 4 epochs, 40 test rows for the last and for the best student
-    assert dry.seconds["evaluation"] == pytest.approx((4 * 40 + 2 * 40) / 40)
+    assert dry.seconds["evaluation"] == pytest.approx(runs * (4 * 40 + 2 * 40) / 40)
+    assert dry.as_dict()["runs"] == runs
+
+
+def test_evaluations_are_counted_as_the_run_makes_them(tmp_path, ticking):
+    rows = torch.rand(40, 6), torch.arange(40) % 3
+    few = _measured(tmp_path, epochs=5, evaluate_every=2)
+    assert few.seconds["evaluation"] == pytest.approx(3 + 2)  # after 2, 4 and 5 epochs
+    test = _measured(tmp_path, epochs=12, held_out={"test": rows})
+    assert test.seconds["evaluation"] == pytest.approx(10 + 1)  # the last ten epochs, the result
+    assert _measured(tmp_path, held_out={}).seconds["evaluation"] == 0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"), [(89.9, "89.9 s"), (90.0, "2 min"), (5399.0, "90 min"), (5400.0, "1.5 h")]
+)
+def test_durations_in_a_fitting_unit(seconds, shown):
+    assert _duration(seconds) == shown
 
 
 def test_one_long_epoch_can_be_measured(tmp_path):

@@ -6,9 +6,12 @@ import shutil
 import pytest
 import torch
 
-from limbeck import RunRecord, load
+from limbeck import Data, RunRecord, load
 from limbeck.checks import ArgumentError
+from limbeck.cli.material import Material
 from limbeck.cli.predictions import write_predictions
+from limbeck.training.building import build
+from limbeck.training.saving import save_model
 from limbeck.types import Batch
 from limbeck.zoo.data import load_dataset
 
@@ -84,6 +87,32 @@ def test_models_without_a_recipe_ask_for_data(limbeck, teacher, tmp_path):
     limbeck("evaluate", tmp_path / "alone" / "model", "--data", "digits")
 
 
+def test_foreign_code_is_not_called_unasked(limbeck, tmp_path):
+    save_model(build("helpers.small:network", width=4), tmp_path)
+    _, said = limbeck("evaluate", tmp_path, "--data", "digits", code=2)
+    assert "asks to call helpers.small:network" in " ".join(said.split())
+
+
+def test_rows_without_labels_are_predicted(limbeck, teacher, tmp_path, monkeypatch):
+    digits, path = load_dataset("digits"), tmp_path / "p.csv"
+    bare = Data(digits.test.source.inputs)
+    own = Material("own", digits.train, None, bare, class_names=[*"abcdefghij"])
+    monkeypatch.setattr("limbeck.cli.material.material_of", lambda _: own)
+    said, remarks = limbeck("evaluate", teacher, "--predictions", path)
+    assert "own: no row of the test rows is labelled; no metrics" in remarks
+    assert said == f"{path}\n"
+    rows = _rows(path)
+    assert list(rows[0])[4:] == [f"p_{name}" for name in "abcdefghij"]
+    assert {row["target"] for row in rows} == {""}
+
+
+def test_one_process_writes_predictions(limbeck, teacher, tmp_path, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    path = tmp_path / "p.csv"
+    assert limbeck("evaluate", teacher, "--predictions", path) == ("", "")
+    assert not path.exists()
+
+
 def test_unlabelled_rows_have_no_target(limbeck, tmp_path):
     write_predictions(
         tmp_path / "a.csv", torch.tensor([[0.0, 1.0]] * 2), _batch(torch.tensor([1, -1]))
@@ -107,6 +136,8 @@ def test_values_by_hand_and_names(tmp_path):
         0.8807970779778823, abs=1e-8
     )  # 1/(1+e^-2)
     assert [float(rows[2][f"p_{name}"]) for name in names] == [1.0, 0.0]
+    write_predictions(tmp_path / "a.csv", logits, _batch(torch.tensor([0, 0, 1])), ["one"])
+    assert list(_rows(tmp_path / "a.csv")[0])[4:] == ["p_0", "p_1"]
 
 
 @pytest.mark.parametrize(("classes", "columns"), [(20, 24), (21, 4)])
@@ -117,9 +148,19 @@ def test_probabilities_of_all_classes_up_to_twenty(tmp_path, classes, columns):
     assert [int(row["prediction"]) for row in rows] == list(range(classes))
 
 
-def test_predictions_are_for_classifiers(tmp_path):
+@pytest.mark.parametrize(
+    ("logits", "targets"),
+    [
+        (torch.zeros(2, 2), torch.zeros(2, 2)),
+        (torch.zeros(2, 2), torch.zeros(2)),
+        (torch.zeros(2, 2), torch.zeros(2, 2, dtype=torch.int64)),
+        (torch.zeros(2), torch.zeros(2, dtype=torch.int64)),
+        (None, torch.zeros(2, dtype=torch.int64)),
+    ],
+)
+def test_predictions_are_for_classifiers(tmp_path, logits, targets):
     with pytest.raises(ArgumentError, match="expected a classifier"):
-        write_predictions(tmp_path / "a.csv", torch.zeros(2, 2), _batch(torch.zeros(2, 2)))
+        write_predictions(tmp_path / "a.csv", logits, _batch(targets))
     assert not list(tmp_path.iterdir())
 
 

@@ -6,6 +6,7 @@ import types
 from limbeck import __version__
 from limbeck.losses import LOSSES
 from limbeck.record import RunRecord
+from limbeck.training.saving import describe
 from limbeck.zoo.networks import NETWORKS
 
 
@@ -29,12 +30,27 @@ def test_run_and_model_folders(limbeck, teacher):
     assert f"{record.results['last']['test']['accuracy']:.6g}" in said
     found = limbeck.json("info", teacher / "student")
     assert found["model"]["parameters"] == record.settings["student_parameters"]
+    assert found["model"] == {
+        name: value for name, value in describe(teacher / "student").items() if value is not None
+    }
+
+
+def test_warnings_and_paused_curves_of_a_run(limbeck, tmp_path):
+    record = RunRecord(kind="train", seed=0, warnings=["teacher: [odd] weights."])
+    record.add_to_curves({"loss total": 2.0, "validation accuracy": 0.5})
+    record.add_to_curves({"loss total": 1.0})
+    record.save(tmp_path)
+    last = limbeck.json("info", tmp_path)["last value of each curve"]
+    assert last == {"loss total": 1.0, "validation accuracy": 0.5}
+    _, remarks = limbeck("info", tmp_path)
+    assert remarks == "warning: teacher: [odd] weights.\n"
 
 
 def test_networks(limbeck):
     found = limbeck.json("info", "zoo:resnet20")
     assert found["model"]["parameters"] == sum(found["parameters by layer"].values())
     assert 270_000 < found["model"]["parameters"] < 280_000
+    assert found["model"]["megabytes in fp32"] == 4 * found["model"]["parameters"] / 1e6
     _, said = limbeck("info", "zoo:resnet21", code=2)
     assert "resnet20" in " ".join(said.split()).partition("Did you mean")[2]
     _, said = limbeck("info", "os:getcwd", code=2)
@@ -45,6 +61,7 @@ def test_data_sets(limbeck, tmp_path):
     found = limbeck.json("info", "digits")["data"]
     assert (found["train rows"], found["validation rows"], found["test rows"]) == (1132, 126, 539)
     assert (found["classes"], found["channels"]) == (10, 1)
+    assert found["class names"] == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9"
     _, said = limbeck("info", "cifar10", "--folder", tmp_path, code=2)
     assert str(tmp_path) in said
 

@@ -11,6 +11,7 @@ from limbeck import load
 from limbeck.cli.recipe import read_recipe
 from limbeck.record import RunRecord
 from limbeck.training import distil
+from limbeck.training.interrupts import Interrupted
 from limbeck.zoo.data import load_dataset
 
 
@@ -130,11 +131,25 @@ def test_preflight_errors_stop_the_run_unless_forced(limbeck, recipe, tmp_path):
     assert "warning: forced: teacher" in said
 
 
+def test_an_interrupted_run_keeps_its_recipe(limbeck, recipe, tmp_path, monkeypatch):
+    def stopped(self):
+        raise Interrupted("distill: stopped by SIGTERM", 15)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(distil.Loop, "run", stopped)
+        limbeck("distill", recipe, "--out", tmp_path / "run", code=143)
+    assert RunRecord.open(tmp_path / "run").status == "interrupted"
+    limbeck("distill", tmp_path / "run/recipe.yaml", "--resume")
+    assert RunRecord.open(tmp_path / "run").status == "finished"
+
+
 def test_other_processes_print_nothing(limbeck, recipe, tmp_path, monkeypatch):
     limbeck("distill", recipe, "--out", tmp_path / "run")
     monkeypatch.setenv("RANK", "1")
     resumed = ("distill", recipe, "--out", tmp_path / "run", "--resume")
+    (tmp_path / "run/recipe.yaml").unlink()
     assert limbeck(*resumed) == ("", "")
+    assert not (tmp_path / "run/recipe.yaml").exists()
     assert limbeck(*resumed, "--json") == ("", "")
 
 
@@ -157,3 +172,5 @@ def test_dry_run_ends_with_2_where_the_run_would(limbeck, recipe, tmp_path):
     assert not (tmp_path / "run").exists()
     _, said = limbeck("distill", recipe, "--dry-run", "--resume", code=2)
     assert "no --resume" in said
+    plan = limbeck.json("distill", recipe, "--dry-run", "--seeds", 3)
+    assert plan["runs"] == 3

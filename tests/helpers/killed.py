@@ -24,7 +24,7 @@ def run(out: Path | None, **options: Any) -> lb.Result:
         good_teacher(),
         data,
         loss="itrd",
-        validation=(x[48:], y[48:]),
+        validation=options.pop("validation", (x[48:], y[48:])),
         test=rows(30, seed=5),
         out=out,
         **QUICK | {"average": 0.9, "checkpoint_seconds": 0.0} | options,

@@ -74,7 +74,7 @@ def _found(rank: int) -> dict[str, Any]:
     found["share"] = share.detach(), mean.grad
     found["share of none"] = share_of_batch(torch.tensor(0.0), 0)
     half = torch.tensor(1.0, dtype=torch.bfloat16)
-    found["share in bfloat16"] = share_of_batch(half * (1 - rank), [257, 255][rank])
+    found["share in bfloat16"] = share_of_batch(half * (1 - rank), [257, 1][rank])
     tensor = torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]) * (rank + 1)
     tensor.requires_grad_()
     total = sum_over_ranks(tensor.T)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -12,22 +13,28 @@ from torch.nn import functional as F
 
 import limbeck as lb
 from limbeck.losses import ITRD, KD, Match, WeightedSum
+from limbeck.tasks import Classification
+from limbeck.training import loop
 from limbeck.training.options import Options
-from limbeck.training.schedule import epoch_order, loss_factor, rate_factor
+from limbeck.training.schedule import epoch_order, loss_factor, milestones, rate_factor
+from limbeck.training.terms import copies
 
 
-def by_hand(student, term, *, epochs=3, batch=16, seed=0, lr=0.05, extra=(), decay=5e-4, **more):
+SGD = partial(torch.optim.SGD, lr=0.05, momentum=0.9, weight_decay=5e-4)
+
+
+def by_hand(student, term, *, extra=(), optimizer=SGD, clip=math.inf):
     """Train as a user without limbeck would: SGD with momentum over the same batches."""
     x, y = rows()
-    optimizer = torch.optim.SGD(
-        [*student.parameters(), *extra], lr=lr, momentum=0.9, weight_decay=decay
-    )
+    trained = [*student.parameters(), *extra]
+    steps = optimizer(trained)
     student.train()
-    for epoch in range(epochs):
-        for index in epoch_order(len(x), batch, seed, epoch):
-            optimizer.zero_grad()
+    for epoch in range(3):
+        for index in epoch_order(len(x), 16, 0, epoch):
+            steps.zero_grad()
             term(student, x[index], y[index]).backward()
-            optimizer.step()
+            nn.utils.clip_grad_norm_(trained, clip)
+            steps.step()
     return student
 
 
@@ -41,6 +48,63 @@ def test_plain_training_is_the_plain_loop():
     result = lb.distill(network(), None, rows(), **QUICK)
     assert close(result.student, expected)
     assert not same(result.student, network())
+    assert not any(part.training for part in result.student.modules())
+
+
+@pytest.mark.parametrize(
+    ("options", "plain"),
+    [
+        (
+            {"optimizer": "adamw", "weight_decay": 0.5},
+            {"optimizer": partial(torch.optim.AdamW, lr=0.05, weight_decay=0.5)},
+        ),
+        (
+            {"nesterov": True, "momentum": 0.8, "weight_decay": 0.01},
+            {"optimizer": partial(SGD, momentum=0.8, nesterov=True, weight_decay=0.01)},
+        ),
+        ({"clip": 0.1}, {"clip": 0.1}),
+    ],
+)
+def test_optimizers_and_clipping_are_torchs(options, plain):
+    expected = by_hand(network(), lambda s, x, y: F.cross_entropy(s(x), y), **plain)
+    assert close(lb.distill(network(), None, rows(), **QUICK | options).student, expected)
+
+
+def test_every_epoch_and_seed_has_its_own_order():
+    orders = {
+        tuple(torch.cat(epoch_order(48, 16, seed, epoch)).tolist())
+        for seed in (0, 1)
+        for epoch in (0, 1)
+    }
+    assert len(orders) == 4
+    assert all(sorted(order) == list(range(48)) for order in orders)
+
+
+def test_every_step_and_seed_draws_its_own_numbers():
+    class Noise(nn.Module):
+        def forward(self, x):
+            if self.training:
+                drawn.append(torch.rand(()).item())
+            return x
+
+    drawn = []
+    for seed in (0, 1):
+        student = nn.Sequential(Noise(), network()).eval()  # training puts it into train mode
+        lb.distill(student, None, rows(), seed=seed, **QUICK)
+    assert len(drawn) == len(set(drawn)) == 2 * 9
+
+
+def test_a_last_batch_of_one_row_is_left_out():
+    def steps(count):
+        lb.distill(
+            network(norm=True), None, rows(count), on_ready=lambda loop, _: kept.append(loop), **one
+        )
+        return [len(batch) for batch in kept[-1].batches_of(0)]
+
+    kept, one = [], QUICK | {"epochs": 1}
+    assert steps(33) == [16, 16]  # BatchNorm has no variance of one row
+    assert steps(34) == [16, 16, 2]
+    assert lb.distill(network(norm=True), None, rows(33), **one).record.status == "finished"
 
 
 @pytest.mark.parametrize(
@@ -111,6 +175,14 @@ def test_two_teachers_count_as_their_mean():
     assert {"loss distillation 0", "loss distillation 1"} <= set(result.record.curves)
 
 
+def test_each_teacher_has_a_term_with_parameters_of_its_own():
+    loss = ITRD(student_width=8, teacher_width=10)
+    first, second = copies(loss, 2)
+    assert first is loss
+    assert same(first, second)
+    assert not {id(part) for part in first.parameters()} & {id(p) for p in second.parameters()}
+
+
 def test_accumulated_micro_batches_are_one_step():
     whole = lb.distill(network(), good_teacher(), rows(), loss="kd", **QUICK)
     parts = lb.distill(network(), good_teacher(), rows(), loss="kd", accumulate=3, **QUICK)
@@ -133,6 +205,11 @@ def test_the_loss_warms_up_and_the_rate_follows_its_schedule():
     assert rate_factor(warm, 1.0) == pytest.approx(0.5)
     assert rate_factor(warm, 6.0) == pytest.approx(0.5 * (1 + math.cos(math.pi / 2)))
     assert rate_factor(warm, 10.0) == pytest.approx(0.0, abs=1e-12)
+    thirds = Options(epochs=5, milestones=(0.05, 0.7))  # 0.25 and 3.5 epochs
+    assert milestones(thirds) == [1.0, 4.0]
+    rising = lb.distill(network(), None, rows(), warmup_epochs=2, **QUICK).record
+    # The last of three steps in each epoch: 2/3, 5/3 and 8/3 epochs after the start.
+    assert rising.curves["learning rate"] == pytest.approx([0.05 / 3, 0.05 * 5 / 6, 0.05])
 
 
 def test_a_warming_term_counts_less_at_first():
@@ -204,16 +281,30 @@ def test_results_name_last_best_and_mean_of_last_ten(tmp_path):
     last = (result.student(test_rows[0]).argmax(1) == test_rows[1]).float().mean().item()
     assert found["last"]["test"]["accuracy"] == pytest.approx(last)
     best = lb.load(tmp_path / "best", model=network(seed=9))
-    again = (best(test_rows[0]).argmax(1) == test_rows[1]).float().mean().item()
-    assert found["best"]["test"]["accuracy"] == pytest.approx(again)
+    again = F.cross_entropy(best(test_rows[0]), test_rows[1]).item()
+    assert found["best"]["validation"]["epoch"] < 12
+    assert found["best"]["test"]["cross_entropy"] == pytest.approx(again, rel=1e-5)
+    assert found["last"]["test"]["cross_entropy"] == pytest.approx(
+        F.cross_entropy(result.student(test_rows[0]), test_rows[1]).item(), rel=1e-5
+    )
 
 
-def test_without_validation_there_is_no_best_and_the_last_ten_are_of_the_test():
+def test_validation_rows_are_looked_at_every_few_epochs_and_at_the_end():
+    options = QUICK | {"epochs": 5, "evaluate_every": 2}
+    curves = lb.distill(network(), None, rows(), validation=rows(30), **options).record.curves
+    assert [value is None for value in curves["validation accuracy"]] == [1, 0, 1, 0, 0]
+
+
+def test_without_validation_there_is_no_best_and_the_last_ten_are_of_the_test(monkeypatch):
+    calls = []
+    evaluate = loop.evaluate
+    monkeypatch.setattr(loop, "evaluate", lambda *a, **k: (calls.append(1), evaluate(*a, **k))[1])
     found = lb.distill(
         network(), None, rows(), test=rows(30, seed=5), **QUICK | {"epochs": 12}
     ).record.results
     assert "best" not in found
     assert set(found["mean_of_last_ten"]) == {"test"}
+    assert len(calls) == 10 + 1  # the last ten epochs, then the result
 
 
 def test_the_teacher_does_not_change_and_gets_no_gradient():
@@ -221,17 +312,26 @@ def test_the_teacher_does_not_change_and_gets_no_gradient():
         nn.Linear(6, 10), nn.BatchNorm1d(10), nn.ReLU(), nn.Dropout(0.5), nn.Linear(10, 3)
     ).train()
     before = weights_of(teacher)
-    lb.distill(network(), teacher, rows(), loss="kd", force=True, **QUICK)
+    lb.distill(
+        *(network(), teacher, rows()),
+        loss="kd",
+        force=True,
+        on_ready=lambda *_: teacher.train().training,  # as model.train() of a parent would
+        **QUICK,
+    )
     assert all(torch.equal(a, b) for a, b in zip(before, weights_of(teacher), strict=True))
     assert all(parameter.grad is None for parameter in teacher.parameters())
     assert not teacher.training
 
 
 @pytest.mark.parametrize("average", [None, 0.9])
-def test_no_hook_stays_behind(average):
+@pytest.mark.parametrize("layers", [None, {"student": "1", "teacher": "1"}])
+def test_no_hook_stays_behind(average, layers):
     student, teacher = network(), good_teacher()
     own = student[0].register_forward_hook(lambda *_: None)
-    result = lb.distill(student, teacher, rows(), loss="itrd", average=average, **QUICK)
+    result = lb.distill(
+        student, teacher, rows(), loss="itrd", layers=layers, average=average, **QUICK
+    )
     assert list(result.student[0]._forward_hooks) == [own.id]
     own.remove()
     result.student[0]._forward_hooks.clear()
@@ -255,24 +355,45 @@ def test_the_same_seed_gives_the_same_bits_and_the_global_state_is_left_alone():
 
 
 def test_bf16_trains_and_keeps_float32_weights():
-    result = lb.distill(
-        network(),
-        good_teacher(),
-        rows(),
-        loss="itrd",
-        precision="bf16",
-        teacher_precision="bf16",
+    def run(**options):
+        return lb.distill(network(), good_teacher(), rows(), loss="itrd", **QUICK, **options)
+
+    full = run()
+    for option in ("precision", "teacher_precision"):
+        result = run(**{option: "bf16"})
+        assert all(part.dtype == torch.float32 for part in weights_of(result.student))
+        assert all(math.isfinite(value) for value in result.record.curves["loss total"])
+        assert not same(result.student, full.student)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_evaluation_has_the_precision_of_training(precision):
+    class Rounded(Classification):
+        selection = ("rounded", "max")
+
+        def metrics(self, outputs, batch):
+            return {"rounded": float(torch.equal(outputs.logits, outputs.logits.bfloat16()))}
+
+    record = lb.distill(
+        *(network(), None, rows()),
+        task=Rounded(),
+        validation=rows(30),
+        precision=precision,
         **QUICK,
-    )
-    assert all(part.dtype == torch.float32 for part in weights_of(result.student))
-    assert all(math.isfinite(value) for value in result.record.curves["loss total"])
-    full = lb.distill(network(), good_teacher(), rows(), loss="itrd", **QUICK)
-    assert not same(result.student, full.student)
+    ).record
+    assert record.results["last"]["validation"]["rounded"] == (precision == "bf16")
 
 
 def test_max_steps_stops_inside_an_epoch():
-    record = lb.distill(network(), None, rows(), max_steps=4, **QUICK).record
+    ready = []
+    record = lb.distill(
+        *(network(), None, rows()),
+        max_steps=4,
+        on_ready=lambda loop, _: not ready.append(loop),
+        **QUICK,
+    ).record
     assert len(record.curves["loss total"]) == 2
+    assert ready[0].total_steps == 4
 
 
 def test_views_are_cycled():
@@ -307,6 +428,7 @@ def test_channels_last_trains_the_same_network():
 
     plain, last, chosen = run(channels_last=False), run(channels_last=True), run()
     assert same(last, chosen)  # on a CPU it is the default for images
+    assert not plain[0].weight.is_contiguous(memory_format=torch.channels_last)
     assert last[0].weight.is_contiguous(memory_format=torch.channels_last)
     assert chosen[0].weight.is_contiguous()  # given back as it came
     assert close(plain, last)
@@ -318,6 +440,39 @@ def test_a_compiled_student_learns_the_same(without_shape_hook):
     compiled = lb.distill(network(), good_teacher(), rows(), loss="itrd", compile=True, **QUICK)
     assert close(plain.student, compiled.student)
     assert "_orig_mod" not in "".join(compiled.student.state_dict())
+
+
+def test_micro_batches_of_full_size_alone_are_compiled(monkeypatch):
+    student, teacher, ran = network(), good_teacher(), []
+
+    def compiled(module):
+        return lambda inputs: (ran.append((module, len(inputs))), module(inputs))[1]
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    options = QUICK | {"epochs": 1, "accumulate": 2}
+    lb.distill(student, teacher, rows(40), loss="kd", compile=True, **options)
+    # Batches of 16, 16 and 8 rows in two halves each; the preflight runs nothing compiled.
+    assert ran == 4 * [(teacher, 8), (student, 8)]
+    ran.clear()
+    lb.distill(student, teacher, rows(40), loss="kd", **options)
+    assert not ran
+
+
+def test_a_loss_by_name_starts_from_the_runs_seed():
+    def start(seed, loss="itrd"):
+        kept = []
+        lb.distill(
+            *(network(), good_teacher(), rows()),
+            loss=loss,
+            seed=seed,
+            on_ready=lambda ready, _: bool(kept.append(weights_of(ready.inner.losses)[0])),
+            **QUICK,
+        )
+        return kept[0]
+
+    assert torch.equal(start(1), start(1))
+    assert not torch.equal(start(0), start(1))
+    assert torch.equal(start(0), start(1, loss={"name": "itrd", "seed": 0}))
 
 
 def test_time_shares_cover_the_step():

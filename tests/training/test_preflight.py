@@ -12,7 +12,7 @@ from torch import nn
 
 import limbeck as lb
 from limbeck.checks import ArgumentError, DataError, LayerError, ModelError
-from limbeck.training.preflight import PreflightError
+from limbeck.training.preflight import PreflightError, check_disk, check_teacher
 
 
 def test_a_teacher_at_chance_is_an_error_unless_forced():
@@ -25,6 +25,73 @@ def test_a_teacher_at_chance_is_an_error_unless_forced():
         lb.distill(network(), untrained, rows(), loss="kd", **QUICK)
     record = lb.distill(network(), untrained, rows(), loss="kd", force=True, **QUICK).record
     assert record.warnings[0].startswith("forced: teacher: 33.3% right")
+
+
+def says(classes):
+    """Return a teacher that names these classes, row by row."""
+    scores = torch.eye(3)[classes]
+    return lambda batch: lb.Outputs(scores[batch.index])
+
+
+def confused(*counts):
+    """Return the answers of a teacher that gives each class so often, for each true class."""
+    return torch.cat([torch.arange(3).repeat_interleave(torch.tensor(row)) for row in counts])
+
+
+@pytest.mark.parametrize(
+    ("answers", "found"),
+    [
+        # 1/3 of 48 rows, and twice its standard error of 0.068, give 0.4694: 22 rows lie below.
+        (confused([8, 4, 4], [4, 7, 5], [4, 5, 7]), "error: teacher: 45.8% right on 48 rows, wh"),
+        (confused([8, 4, 4], [4, 8, 4], [5, 4, 7]), "fact: teacher: 47.9% right on 48 rows."),
+        # Another order would be better by less than sampling and similar classes explain.
+        (confused([16, 0, 0], [0, 7, 9], [0, 9, 7]), "fact: teacher: 62.5% right on 48 rows."),
+    ],
+)
+def test_teachers_near_chance(answers, found):
+    data = lb.Data((torch.zeros(48, 6), torch.arange(3).repeat_interleave(16)))
+    findings, seen = check_teacher(
+        says(answers), data, 3, needs_logits=True, device=torch.device("cpu")
+    )
+    assert [f"{one.level}: {one.text}"[: len(found)] for one in findings] == [found]
+    assert seen["rows"] == 48
+
+
+def test_guessing_the_largest_class_is_chance():
+    data = lb.Data((torch.zeros(48, 6), (torch.arange(48) >= 40).long()))
+    same_answer = says(torch.zeros(48, dtype=torch.int64))
+    findings, _ = check_teacher(same_answer, data, 3, needs_logits=True, device=torch.device("cpu"))
+    assert [one.level for one in findings] == ["error"]
+    assert "83.3% right on 48 rows, where guessing gives 83.3%" in findings[0].text
+
+
+def test_the_teacher_is_looked_at_on_labelled_validation_rows():
+    x, y = rows(30)
+    partly = torch.where(torch.arange(30) < 10, -1, y)
+    record = lb.distill(
+        network(), good_teacher(), rows(), loss="kd", validation=(x, partly), **QUICK
+    ).record
+    assert record.teacher["slice"] == {"accuracy": 1.0, "rows": 20.0}
+
+
+def test_unlabelled_rows_are_said():
+    def texts(data):
+        kept = []
+        lb.distill(
+            *(network(), good_teacher(), data),
+            loss="kd",
+            on_ready=lambda _, findings: bool(kept.extend(findings)),
+            **QUICK,
+        )
+        return [f"{one.level}: {one.text}" for one in kept]
+
+    x, y = rows()
+    assert "fact: data: 8 of 48 rows are unlabelled." in texts(
+        (x, torch.where(torch.arange(48) < 8, -1, y))
+    )
+    assert "warning: teacher: no labelled rows to look at its accuracy on." in texts(
+        (x, torch.full_like(y, -1))
+    )
 
 
 def test_permuted_classes_are_named():
@@ -45,7 +112,7 @@ def test_other_classes_are_an_error_under_a_logit_loss_only():
     with pytest.raises(PreflightError, match="expected 3 classes, as the student's; got 5"):
         lb.distill(network(), wide, rows(), loss="kd", **QUICK)
     record = lb.distill(network(), wide, rows(), loss="itrd", force=True, **QUICK).record
-    assert any("got 5" in warning for warning in record.warnings)
+    assert any(text.startswith("teacher: expected 3 classes") for text in record.warnings)
 
 
 def test_a_term_without_gradient_is_named():
@@ -57,8 +124,18 @@ def test_a_term_without_gradient_is_named():
 
 
 def test_a_loss_that_is_not_a_scalar_is_named():
+    student = network()
     with pytest.raises(ModelError, match=r"return a scalar tensor; got \(16, 3\)"):
-        lb.distill(network(), good_teacher(), rows(), loss=lambda s, t, b: s.logits, **QUICK)
+        lb.distill(student, good_teacher(), rows(), loss=lambda s, t, b: s.logits, **QUICK)
+    assert all(part.training for part in student.modules())
+
+
+def test_a_loss_that_is_not_finite_is_named():
+    def infinite(student, teacher, batch):
+        return student.logits.mean() / 0.0
+
+    with pytest.raises(PreflightError, match=r"loss: OwnLoss is -?inf"):
+        lb.distill(network(), good_teacher(), rows(), loss=infinite, **QUICK)
 
 
 def test_a_frozen_student_is_refused():
@@ -75,8 +152,9 @@ def test_student_and_teacher_may_not_be_one_object():
 def test_the_preflight_changes_nothing_of_the_student():
     student = network(norm=True, dropout=0.5).train()
     before = [part.clone() for part in student.state_dict().values()]
+    seen = lb.Data(rows(), augment=lambda *_: pytest.fail("rows are looked at unaugmented"))
     stopped = lb.distill(
-        student, good_teacher(), rows(), loss="itrd", on_ready=lambda loop, findings: False, **QUICK
+        student, good_teacher(), seen, loss="itrd", on_ready=lambda loop, findings: False, **QUICK
     )
     assert stopped.student is student
     for was, now in zip(before, student.state_dict().values(), strict=True):
@@ -112,6 +190,10 @@ def test_too_little_disk_is_an_error(tmp_path, monkeypatch):
         PreflightError, match="expected 16 MiB of free disk for checkpoints; got 0 MiB"
     ):
         lb.distill(network(), None, rows(), out=tmp_path / "run", **QUICK)
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: usage(2**30, 2**30, 2**24 + 1000))
+    assert check_disk(tmp_path, [nn.Linear(5, 5)]) == []
+    (found,) = check_disk(tmp_path, [nn.Linear(1024, 1024)])  # 4 MiB: twice its weights and state
+    assert "expected 48 MiB of free disk for checkpoints; got 16 MiB" in found.text
 
 
 def test_layers_that_do_not_exist_list_near_names():
@@ -130,6 +212,7 @@ def test_a_model_that_does_not_take_the_inputs_is_explained():
     wrong = nn.Sequential(nn.Linear(7, 3))
     with pytest.raises(ModelError, match=r"student: .*a batch of inputs \(16, 6\) float32 on cpu"):
         lb.distill(wrong, good_teacher(), rows(), **QUICK)
+    assert all(part.training for part in wrong.modules())
     with pytest.raises(ModelError, match=r"teacher: .*a batch of inputs \(16, 6\) float32 on cpu"):
         lb.distill(network(), wrong, rows(), loss="kd", **QUICK)
 
@@ -148,6 +231,24 @@ def test_out_of_memory_ends_in_advice(monkeypatch):
         lb.distill(network(), None, rows(), **QUICK)
 
 
+def test_other_errors_stay_what_they_are(monkeypatch):
+    def broken(self):
+        raise RuntimeError("another problem")
+
+    monkeypatch.setattr("limbeck.training.loop.Loop.run", broken)
+    with pytest.raises(RuntimeError, match=r"^another problem$"):
+        lb.distill(network(), None, rows(), **QUICK)
+
+
 def test_a_device_that_is_not_there_is_refused():
     with pytest.raises(ArgumentError, match=r"device: expected one of cpu.*got 'cuda:7'"):
         lb.distill(network(), None, rows(), **QUICK | {"device": "cuda:7"})
+
+
+def test_the_callers_data_set_is_left_as_it_was():
+    x, y = rows()
+    data = lb.Data(list(zip(x, y, strict=True)))
+    lb.distill(network(), None, data, **QUICK)
+    data.source.dataset = list(zip(x, torch.nn.functional.one_hot(y), strict=True))
+    record = lb.distill(network(), None, data, task="multilabel", **QUICK).record
+    assert record.status == "finished"

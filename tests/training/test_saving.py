@@ -13,7 +13,7 @@ from torch import nn
 
 import limbeck as lb
 from limbeck.checks import ModelError
-from limbeck.training.building import build
+from limbeck.training.building import build, is_trusted
 from limbeck.training.saving import save_model
 
 
@@ -104,9 +104,47 @@ def test_folders_without_a_model_are_refused(tmp_path):
     ):
         lb.load(tmp_path)
     save_model(network(), tmp_path)
-    (tmp_path / "model.json").write_text("{")
-    with pytest.raises(ModelError, match="expected a description of format 1"):
-        lb.load(tmp_path, model=network())
+    for text in ("{", '{"format": 2, "class": "a:B"}', '{"format": 1, "class": null}'):
+        (tmp_path / "model.json").write_text(text)
+        with pytest.raises(ModelError, match="expected a description of format 1"):
+            lb.load(tmp_path, model=network())
+
+
+def test_a_runs_folder_means_its_last_student(tmp_path):
+    save_model(network(seed=1), tmp_path / "student")
+    assert same(lb.load(tmp_path, model=network()), network(seed=1))
+
+
+@pytest.mark.parametrize(
+    ("builder", "trusted"),
+    [
+        *((name, True) for name in ("zoo:resnet20", "timm:resnet18", "hf:folder")),
+        ("limbeck.zoo.networks:resnet20", True),
+        *((name, False) for name in ("zoology:a", "timm.layers:a", "hf_other:a", "os:system")),
+        ("limbeck.zoo.networks.registry:a", False),
+        ("limbeck.cli.demo:run_demo", False),
+        ("timm:hf-hub:somebody/net", False),
+    ],
+)
+def test_builders_that_a_folder_may_name(builder, trusted):
+    assert is_trusted(builder) == trusted
+
+
+@pytest.mark.parametrize("argument", ["trust_remote_code", "checkpoint_path", "pretrained_cfg"])
+def test_arguments_that_reach_foreign_code_need_trust(tmp_path, argument):
+    save_model(network(), tmp_path)
+    description = json.loads((tmp_path / "model.json").read_text())
+    description["source"] = {"builder": "hf:folder", "kwargs": {argument: True}}
+    (tmp_path / "model.json").write_text(json.dumps(description))
+    with pytest.raises(ModelError, match=r"hf:folder, code that is not limbeck's.*trust=True"):
+        lb.load(tmp_path)
+
+
+def test_arguments_that_json_cannot_hold_are_not_kept(tmp_path):
+    model = build("torch.nn:Linear", in_features=2, out_features=1, dtype=torch.float64)
+    save_model(model, tmp_path)
+    with pytest.raises(ModelError, match="Pass a module of that architecture"):
+        lb.load(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,13 @@ def _teacher(module):
     return lambda batch: lb.Outputs(module(batch.inputs).detach())
 
 
+def test_rows_are_evaluated_unaugmented():
+    x, y = rows()
+    lost = lb.Data((x, y), augment=lambda inputs, index, view: 0 * inputs)
+    assert evaluate(good_teacher(), lost) == evaluate(good_teacher(), (x, y))
+    assert evaluate(good_teacher(), lost)["accuracy"] == 1.0
+
+
 def test_multilabel_learns():
     x, _ = rows(200)
     y = (x[:, :3] > 0).long()

@@ -185,7 +185,7 @@ def _memory(loop: Loop) -> dict[str, int]:
         "optimizer": sum(
             _bytes(value) for one in state for value in one.values() if isinstance(value, Tensor)
         ),
-        "activations": sum(saved.values()) // loop.options.accumulate,
+        "activations": sum(saved.values()),
     }
     found["together"] = sum(found.values())
     if device.type == "cuda":
@@ -195,15 +195,23 @@ def _memory(loop: Loop) -> dict[str, int]:
 
 @contextmanager
 def _saved_for_backward(saved: dict[int, int], known: set[int]) -> Generator[None]:
-    """Note the size of every storage that autograd keeps, once each, without the known ones."""
+    """Note the size of every storage that autograd keeps for one backward pass, once each.
+
+    The first backward pass ends it: what comes after is handed memory that has been given back.
+    """
+    ended = []
 
     def pack(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in known:
+        if not ended and storage.data_ptr() not in known:
             saved[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+    def unpack(tensor: Tensor) -> Tensor:
+        ended.append(True)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
         yield
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from limbeck.capture import Capture
 from limbeck.checks import ArgumentError, ModelError
-from limbeck.data import Data
+from limbeck.data import Data, Items
 from limbeck.record import RunRecord, this_command
 from limbeck.tasks import Classification
 from limbeck.training import preflight
@@ -25,6 +25,9 @@ from limbeck.training.step import Step
 from limbeck.training.teachers import LiveTeacher, teachers_of
 from limbeck.training.terms import Layers, copies, layers_of, loss_of, weights_of
 from limbeck.types import Batch, Outputs, Task, Teacher
+
+
+_DATA_OF_IDENTITY = ("rows", "augment", "labelled", "validation", "test")
 
 
 @contextlib.contextmanager
@@ -110,6 +113,9 @@ def assembled(
             if isinstance(guide, LiveTeacher):
                 guide.close()
                 formatted.append(guide.module)
+        for rows in (data, validation, test):
+            if rows is not None and isinstance(rows.source, Items):
+                rows.source.classes = None  # they are the caller's, who may use them otherwise
         if borrowed and options.channels_last:
             for module in formatted:
                 module.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
@@ -253,5 +259,5 @@ def _identity(record: RunRecord) -> dict[str, Any]:
     """What a run must have in common with the one whose checkpoint it goes on from."""
     neutral = NEUTRAL | {"device", "teacher_device"}
     settings = {name: value for name, value in record.settings.items() if name not in neutral}
-    data = {name: record.data[name] for name in ("rows", "augment")}
+    data = {name: record.data.get(name) for name in _DATA_OF_IDENTITY}
     return {"seed": record.seed, **settings, **data}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,12 @@ from limbeck.training.torchvision_cpu import define_missing_operators
 
 
 _ZOO = "limbeck.zoo.networks"
+
+#: Arguments that make a builder run or read what somebody else wrote.
+_REACHING = frozenset(
+    {"trust_remote_code", "checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay"}
+    | {"code_revision", "revision", "cache_dir", "subfolder"}
+)
 
 
 def build(name: str, *, seed: int = 0, **kwargs: Any) -> nn.Module:
@@ -55,9 +61,14 @@ def build(name: str, *, seed: int = 0, **kwargs: Any) -> nn.Module:
     return model
 
 
-def is_trusted(builder: str) -> bool:
-    """Say whether a builder is limbeck's, timm's or transformers', so that a folder may name it."""
-    return builder.startswith((f"{_ZOO}:", "zoo:", "timm:", "hf:"))
+def is_trusted(builder: str, arguments: Iterable[str] = ()) -> bool:
+    """Say whether a folder may name this builder: it runs no code and reads no file of others.
+
+    limbeck's, timm's and transformers' builders do not, unless an argument says so or the name
+    leads on to a hub.
+    """
+    known = builder.startswith((f"{_ZOO}:", "zoo:", "timm:", "hf:"))
+    return known and builder.count(":") == 1 and not _REACHING & set(arguments)
 
 
 def _resolved(name: str) -> tuple[Callable[..., Any], str]:
@@ -97,7 +108,7 @@ def _from_folder(folder: str, **kwargs: Any) -> nn.Module:
     if not (Path(folder) / "config.json").is_file():
         raise ModelError(f"hf:{folder}: expected a folder with config.json; there is none.")
     return transformers.AutoModelForSequenceClassification.from_pretrained(
-        folder, local_files_only=True, **kwargs
+        folder, local_files_only=True, **{"trust_remote_code": False, **kwargs}
     )
 
 

@@ -84,7 +84,7 @@ def load(folder: Path | str, model: nn.Module | None = None, *, trust: bool = Fa
                 f"{folder}: expected to know how to build {description['class']}; the folder does "
                 "not say. Pass a module of that architecture: load(folder, model=MyNetwork())."
             )
-        if not trust and not is_trusted(source["builder"]):
+        if not trust and not is_trusted(source["builder"], source.get("kwargs", {})):
             raise ModelError(
                 f"{folder}: the folder asks to call {source['builder']}, code that is not "
                 "limbeck's. "
