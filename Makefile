@@ -17,7 +17,7 @@ test: .venv/dev
 check: .venv/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/pyright
+	$(BIN)/pyright --project pyproject.toml
 
 bench: .venv/dev
 	$(BIN)/python benchmarks/step_overhead.py
