@@ -1,11 +1,11 @@
 """A step of limbeck beside a step of the plainest PyTorch loop (target: at most 1.05 times).
 
 Ratios of the medians with 95 % intervals, batch 64, 2 threads of an AMD EPYC, torch 2.13.0:
-small_cnn on 8x8 (a step of 4.5 to 12 ms, n = 120 turns): no distillation 1.054 [1.024, 1.075], KD
-1.053 [1.031, 1.087], ITRD 1.041 [1.030, 1.053]; resnet20 on 32x32 (170 to 280 ms, n = 40): 1.052
-[1.026, 1.086], 0.998 [0.970, 1.015], 1.017 [0.983, 1.043]. The bookkeeping is about 0.2 ms a step,
-which the smallest network shows; what the large one shows beyond it is the machine's own noise
-(an earlier run of longer turns gave 0.998, 1.016 and 1.042 for it). results/step_overhead.json.
+small_cnn on 8x8 (a step of 5 to 13 ms, n = 120 turns): no distillation 0.961 [0.919, 1.004], KD
+1.054 [1.030, 1.070], ITRD 1.037 [1.017, 1.051]; resnet20 on 32x32 (190 to 310 ms, n = 40): 1.027
+[0.999, 1.098], 1.022 [0.982, 1.047], 0.980 [0.929, 1.047]. The bookkeeping is a fraction of a
+millisecond a step, which the smallest network shows; the rest is the machine's own noise.
+results/step_overhead.json.
 
     python benchmarks/step_overhead.py [--quick]
 
