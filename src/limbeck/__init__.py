@@ -13,7 +13,17 @@ if TYPE_CHECKING:
     from limbeck import losses as losses
     from limbeck.data import Data as Data
     from limbeck.estimates import Estimate as Estimate
-    from limbeck.information import PID as PID, broja_pid as broja_pid
+    from limbeck.information import (
+        PID as PID,
+        broja_pid as broja_pid,
+        gaussian_pid as gaussian_pid,
+        intersection_information as intersection_information,
+    )
+    from limbeck.information.estimate import (
+        estimate_pid as estimate_pid,
+        pid_from_posteriors as pid_from_posteriors,
+    )
+    from limbeck.information.pid_estimate import PIDEstimate as PIDEstimate
     from limbeck.losses import (
         cross_entropy as cross_entropy,
         itrd_loss as itrd_loss,
@@ -22,6 +32,8 @@ if TYPE_CHECKING:
     )
     from limbeck.record import RunRecord as RunRecord
     from limbeck.training.distil import Result as Result, distill as distill
+    from limbeck.training.measure import measure as measure
+    from limbeck.training.measurement import Measurement as Measurement
     from limbeck.training.saving import load as load
     from limbeck.types import Batch as Batch, Outputs as Outputs
 
@@ -30,7 +42,12 @@ _HOME = {
     "Data": "limbeck.data",
     "Estimate": "limbeck.estimates",
     "PID": "limbeck.information",
+    "PIDEstimate": "limbeck.information.pid_estimate",
     "broja_pid": "limbeck.information",
+    "estimate_pid": "limbeck.information.estimate",
+    "gaussian_pid": "limbeck.information",
+    "intersection_information": "limbeck.information",
+    "pid_from_posteriors": "limbeck.information.estimate",
     "cross_entropy": "limbeck.losses",
     "itrd_loss": "limbeck.losses",
     "kd_loss": "limbeck.losses",
@@ -38,7 +55,9 @@ _HOME = {
     "RunRecord": "limbeck.record",
     "Result": "limbeck.training.distil",
     "distill": "limbeck.training.distil",
+    "Measurement": "limbeck.training.measurement",
     "load": "limbeck.training.saving",
+    "measure": "limbeck.training.measure",
     "Batch": "limbeck.types",
     "Outputs": "limbeck.types",
 }
@@ -55,7 +74,7 @@ def __getattr__(name: str) -> object:
     if name not in _HOME:
         raise AttributeError(f"module 'limbeck' has no attribute {name!r}")
     module = import_module(_HOME[name])
-    return module if _HOME[name].endswith(f".{name}") else getattr(module, name)
+    return module if _HOME[name] == f"limbeck.{name}" else getattr(module, name)
 
 
 def __dir__() -> list[str]:

@@ -125,6 +125,11 @@ class Bracket:
         """Return how far the bounds are apart [nats]."""
         return max(self.upper - self.lower, 0.0)
 
+    def swapped(self) -> Bracket:
+        """Return the same with teacher and student exchanged."""
+        coupling, (teacher, student) = self.coupling.transpose(0, 2, 1), self.duals
+        return Bracket(self.pairs.swapped(), self.lower, self.upper, coupling, (student, teacher))
+
     def offer_coupling(self, coupling: Float[np.ndarray, "y t s"]) -> None:
         """Keep the coupling, moved onto the marginals, where it is better than the best."""
         fixed = self.pairs.repaired(coupling)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
-from jaxtyping import Bool, Float
+from typing import NamedTuple
 
-from limbeck.information.certificate import Bracket
+import numpy as np
+from jaxtyping import Float
+
+from limbeck.information.certificate import Bracket, Pairs, xlogx
 
 
 SWEEPS = 2  # of row and column scaling between two updates of the weights
@@ -13,13 +15,27 @@ CHECK = 20  # iterations between two looks at the bounds
 FLOOR = -600.0  # of the logarithm of a weight, above the underflow of exp
 
 
-def scaling(bracket: Bracket, tolerance: float, *, max_iterations: int, patience: int) -> int:
+class Scaled(NamedTuple):
+    """Where scaling stopped."""
+
+    teacher: Float[np.ndarray, "y t"]
+    student: Float[np.ndarray, "y s"]
+    weight: Float[np.ndarray, "t s"]
+    iterations: int
+
+    def coupling(self) -> Float[np.ndarray, "y t s"]:
+        """Return exp(teacher + student) times the weight; neither factor alone need be finite."""
+        logs = self.teacher[:, :, None] + self.student[:, None, :]
+        return np.exp(logs, out=logs) * self.weight
+
+
+def scaling(bracket: Bracket, tolerance: float, *, max_iterations: int, patience: int) -> Scaled:
     r"""Close the bracket by scaling one table of weights onto every label's pair marginals.
 
     With weights R(t, s), scale :math:`Q_y = \mathrm{diag}(a_y) R\, \mathrm{diag}(b_y)` onto
     P(y, t) and P(y, s), then take :math:`R \leftarrow \sum_y Q_y`; both steps lower one jointly
     convex objective. The second is extrapolated in log R as by Nesterov and restarted where it
-    points uphill. No array over (y, t, s) is made between two looks at the bounds.
+    points uphill. No array over (y, t, s) is made before the bounds look close enough.
 
     Args:
         bracket: Where the bounds are kept. Every symbol and label of its pairs has mass.
@@ -28,75 +44,82 @@ def scaling(bracket: Bracket, tolerance: float, *, max_iterations: int, patience
         patience: Updates without half the gap after which to stop.
 
     Returns:
-        The number of updates.
+        The last iterate that the bounds were taken of.
     """
-    pairs = bracket.pairs
-    A, B = pairs.teacher, pairs.student
-    open_ = (A > 0).astype(np.float64).T @ (B > 0) > 0
+    A, B = bracket.pairs.teacher, bracket.pairs.student
     used = (A > 0, B > 0)
-    log_weight = np.where(open_, np.log(np.outer(A.sum(0), B.sum(0))), -np.inf)
-    log_weight, weight = _normalised(log_weight, open_)
+    blank = tuple((~mask).astype(np.float64) for mask in used)
+    open_ = (used[0].astype(np.float64).T @ used[1] > 0).astype(np.float64)
+    closed = 1.0 - open_
+    log_weight, weight = _normalised(np.log(np.outer(A.sum(0), B.sum(0))), open_)
     log_last, last, momentum = log_weight, weight, 0
-    b = used[1].astype(np.float64)
-    a = used[0].astype(np.float64)
-    mark, marked = bracket.gap, 0
+    found = _start(bracket, open_)
+    a, b = (mask.astype(np.float64) for mask in used)
+    mark, marked = np.inf, 0
     for iteration in range(1, max_iterations + 1):
-        for _ in range(SWEEPS):
-            a = _divided(A, b @ weight.T, used[0])
-            b = _divided(B, a @ weight, used[1])
-        sums = a.T @ b
-        if not (np.isfinite(sums).all() and (sums[open_] > 0).all()):
-            return iteration
+        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+            for _ in range(SWEEPS):
+                a = A / (b @ weight.T + blank[0])
+                b = B / (a @ weight + blank[1])
+        sums = a.T @ b + closed
+        if not (sums.min() > 0 and sums.max() < np.inf):  # also where one is not a number
+            break
+        step, following = np.log(sums), weight * sums
         if iteration % CHECK == 0:
-            _look(bracket, a, b, weight)
-            if bracket.gap <= tolerance:
-                return iteration
-            if bracket.gap < 0.5 * mark:
-                mark, marked = bracket.gap, iteration
+            with np.errstate(divide="ignore"):
+                found = Scaled(np.log(a), np.log(b), weight, iteration)
+            bracket.offer_duals(found.teacher, found.student)
+            upper = _information(bracket.pairs, found, a * (b @ weight.T), following, step)
+            gap = min(upper, bracket.upper) - bracket.lower
+            if gap <= tolerance:
+                bracket.offer_coupling(found.coupling())
+                gap = bracket.gap
+            if gap <= tolerance:
+                return found
+            if gap < 0.5 * mark:
+                mark, marked = gap, iteration
             elif iteration - marked >= patience:
-                return iteration
-        step = np.log(np.where(open_, sums, 1.0))
-        log_next, following = _normalised(log_weight + step, open_)
-        if momentum > 0 and float((step * (following - last)).sum()) < 0:
+                break
+        total = float(following.sum())
+        log_next, following = log_weight + step - np.log(total), following / total
+        if momentum > 0 and float(np.vdot(step, following - last)) < 0:
             momentum = 0
         share = momentum / (momentum + 3.0)
         momentum += 1
-        ahead = np.where(open_, log_next + share * _difference(log_next, log_last, open_), -np.inf)
+        ahead = log_next + share * (log_next - log_last)
         log_last, last = log_next, following
         log_weight, weight = _normalised(ahead, open_)
-    return max_iterations
+    bracket.offer_coupling(found.coupling())
+    return found
 
 
-def _look(
-    bracket: Bracket,
-    a: Float[np.ndarray, "y t"],
-    b: Float[np.ndarray, "y s"],
-    weight: Float[np.ndarray, "t s"],
-) -> None:
+def _start(bracket: Bracket, weight: Float[np.ndarray, "t s"]) -> Scaled:
+    """Return the coupling in which teacher and student are independent for a given label."""
+    pairs = bracket.pairs
     with np.errstate(divide="ignore"):
-        bracket.offer_duals(np.log(a), np.log(b))
-    bracket.offer_coupling(a[:, :, None] * weight * b[:, None, :])
+        logs = np.log(pairs.teacher), np.log(pairs.student)
+    return Scaled(logs[0] - np.log(pairs.targets)[:, None], logs[1], weight, 0)
 
 
-def _divided(
-    mass: Float[np.ndarray, "y x"], by: Float[np.ndarray, "y x"], used: Bool[np.ndarray, "y x"]
-) -> Float[np.ndarray, "y x"]:
-    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
-        return np.where(used, mass / by, 0.0)
-
-
-def _difference(
-    new: Float[np.ndarray, "t s"], old: Float[np.ndarray, "t s"], open_: Bool[np.ndarray, "t s"]
-) -> Float[np.ndarray, "t s"]:
-    return np.where(open_, new, 0.0) - np.where(open_, old, 0.0)
+def _information(
+    pairs: Pairs,
+    found: Scaled,
+    teacher: Float[np.ndarray, "y t"],
+    mass: Float[np.ndarray, "t s"],
+    logs: Float[np.ndarray, "t s"],
+) -> float:
+    """Return the information of the coupling, but for how far it is off P(y, t) [nats]."""
+    value = -float(xlogx(pairs.targets).sum()) - float(np.vdot(mass, logs))
+    for part, dual in ((teacher, found.teacher), (pairs.student, found.student)):
+        value += float(np.vdot(part, np.where(part > 0, dual, 0.0)))
+    return value
 
 
 def _normalised(
-    logs: Float[np.ndarray, "t s"], open_: Bool[np.ndarray, "t s"]
+    logs: Float[np.ndarray, "t s"], open_: Float[np.ndarray, "t s"]
 ) -> tuple[Float[np.ndarray, "t s"], Float[np.ndarray, "t s"]]:
     """Return logarithms of weights that sum to one, none below the floor, and the weights."""
-    logs = logs - logs.max()
-    logs = np.where(open_, np.maximum(logs, FLOOR), -np.inf)
-    weight = np.exp(logs)
+    logs = np.maximum(logs, FLOOR)
+    weight = np.exp(logs) * open_
     total = weight.sum()
     return logs - np.log(total), weight / total

@@ -13,4 +13,4 @@ def read_digits() -> Source:
     """Return the 1,797 images of 8x8 pixels, their values 0 to 16 spread over 0 to 255."""
     images, labels = load_digits(return_X_y=True)
     scaled = (images.astype(np.uint16).reshape(-1, 8, 8) * 255 + 8) // 16
-    return Source(rows_of(scaled.astype(np.uint8), labels, "digits"), None, DIGITS)
+    return Source(rows_of(scaled.astype(np.uint8), np.asarray(labels), "digits"), None, DIGITS)

@@ -1,0 +1,133 @@
+"""Classifiers with probabilities in closed form or by EM, on few directions."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.linalg import solve_triangular
+from scipy.special import logsumexp
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.mixture import GaussianMixture
+
+from limbeck.information.directions import class_means
+from limbeck.randomness import derive_seed
+
+
+Classifier = Callable[[np.ndarray], np.ndarray]
+"""From coordinates [n, d] to log posteriors [n, classes], in nats."""
+
+POOLED = 10  # rows of the pooled covariance that every class starts from, beside one a dimension
+FITTED = 8000  # rows that a mixture is fitted on, at most
+CLUSTER_PRIOR = 1.0  # rows of the labels' shares that every cluster starts from
+
+
+def linear(
+    rows: Float[np.ndarray, "n d"], targets: Int[np.ndarray, " n"], classes: int
+) -> Classifier:
+    """Fit a linear discriminant on shrunk whitened coordinates (:class:`Directions`)."""
+    means, counts = class_means(rows, targets, classes)
+    bias = _log_shares(counts) - 0.5 * np.square(means).sum(1)
+    return lambda given: _normalised(given @ means.T + bias)
+
+
+def quadratic(
+    rows: Float[np.ndarray, "n d"], targets: Int[np.ndarray, " n"], classes: int
+) -> Classifier:
+    """Fit a Gaussian for every class, its covariance drawn towards the pooled one."""
+    means, counts = class_means(rows, targets, classes)
+    residuals = rows - means[targets]
+    pooled = residuals.T @ residuals / len(rows) + 1e-6 * np.eye(rows.shape[1])
+    start = rows.shape[1] + POOLED
+    factors = []
+    for label, count in enumerate(counts):
+        own = residuals[targets == label]
+        factors.append(np.linalg.cholesky((own.T @ own + start * pooled) / (count + start)))
+    bias = _log_shares(counts) - [np.log(np.diag(factor)).sum() for factor in factors]
+
+    def classifier(given: np.ndarray) -> np.ndarray:
+        far = [
+            np.square(solve_triangular(factor, (given - mean).T, lower=True)).sum(0)
+            for factor, mean in zip(factors, means, strict=True)
+        ]
+        return _normalised(bias - 0.5 * np.stack(far, 1))
+
+    return classifier
+
+
+def clusters(
+    rows: Float[np.ndarray, "n d"],
+    targets: Int[np.ndarray, " n"],
+    classes: int,
+    *,
+    count: int,
+    seed: int,
+) -> Classifier:
+    """Fit Gaussian clusters without labels, then each cluster's shares of the labels."""
+    mixture = _mixture(rows, count, 1e-3, seed)
+    member = mixture.predict_proba(rows)
+    shares = np.zeros((classes, count))
+    for label in range(classes):
+        shares[label] = member[targets == label].sum(0)
+    prior = np.bincount(targets, minlength=classes) + 0.5
+    shares += CLUSTER_PRIOR * (prior / prior.sum())[:, None]
+    shares /= shares.sum(0)
+    return lambda given: _normalised(np.log(mixture.predict_proba(given) @ shares.T + 1e-12))
+
+
+def subclasses(
+    rows: Float[np.ndarray, "n d"],
+    targets: Int[np.ndarray, " n"],
+    classes: int,
+    *,
+    count: int,
+    seed: int,
+) -> Classifier:
+    """Fit a mixture of Gaussians for every class; one Gaussian for a class of few rows."""
+    counts = np.bincount(targets, minlength=classes).astype(np.float64)
+    least = 5 * count * (rows.shape[1] + 1)
+    mixtures = [
+        _mixture(rows[targets == label], count, 2e-2, seed) if counts[label] >= least else None
+        for label in range(classes)
+    ]
+    # What few rows cannot tell apart, the quadratic discriminant's shrunk Gaussians do.
+    plain = quadratic(rows, targets, classes) if None in mixtures else None
+    bias = _log_shares(counts)
+
+    def classifier(given: np.ndarray) -> np.ndarray:
+        if plain is not None:
+            return plain(given)
+        score = [m.score_samples(given) for m in mixtures if m is not None]
+        return _normalised(bias + np.stack(score, 1))
+
+    return classifier
+
+
+def _mixture(
+    rows: Float[np.ndarray, "n d"], count: int, floor: float, seed: int
+) -> GaussianMixture:
+    if len(rows) > FITTED:
+        random = np.random.default_rng(derive_seed(seed, "mixture"))
+        rows = rows[random.choice(len(rows), FITTED, replace=False)]
+    mixture = GaussianMixture(
+        min(count, len(rows)),
+        reg_covar=floor,
+        max_iter=50,
+        init_params="k-means++",
+        random_state=derive_seed(seed, "mixture") % 2**32,
+    )
+    with warnings.catch_warnings():
+        # A probe need not be at its likelihood's maximum; it is judged on other rows.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return mixture.fit(rows)
+
+
+def _log_shares(counts: Float[np.ndarray, " classes"]) -> Float[np.ndarray, " classes"]:
+    shares = counts + 0.5
+    return np.log(shares / shares.sum())
+
+
+def _normalised(scores: Float[np.ndarray, "n classes"]) -> Float[np.ndarray, "n classes"]:
+    return scores - logsumexp(scores, axis=1, keepdims=True)
