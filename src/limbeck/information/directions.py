@@ -14,7 +14,8 @@ from limbeck.randomness import derive_seed
 
 SPREADS = 32  # directions whose spread tells the label, at most
 ABOVE_CHANCE = 1.05  # times what permuted labels reach
-RIDGE = 1e-6  # of the mean variance, for directions that are copies of others
+ENOUGH = 20  # rows a dimension: with fewer the covariance is drawn towards a diagonal one
+RIDGE = 1e-9  # of the mean variance, for directions that are copies of others
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,21 +39,28 @@ class Directions:
     ) -> Directions:
         r"""Find the directions of rows with labels.
 
-        Within-class covariance W (Ledoit and Wolf) whitens. Directions of means are eigenvectors of
-        :math:`\sum_y n_y m_y m_y^\top`, whose eigenvalues are about C - 1 where nothing differs:
-        an eigenvalue e is shrunk by :math:`1 - (C - 1)/e`. Directions of spreads are eigenvectors
-        of :math:`\sum_y p_y (W_y - I)^2` above the largest one for permuted labels.
+        The within-class covariance W whitens: where rows are enough, no invertible map of the
+        features changes anything. Directions of means are eigenvectors of
+        :math:`\sum_y n_y m_y m_y^\top`; where nothing differs the matrix of the means is noise,
+        and its singular values are shrunk as is best for a matrix in such noise. Directions of
+        spreads are eigenvectors of :math:`\sum_y p_y (W_y - I)^2` above the largest one for
+        permuted labels.
 
         Source:
-            Empirical-Bayes shrinkage as in James and Stein; the directions of spreads are sliced
-            average variance estimation (Cook and Weisberg 1991). Their union is limbeck's.
+            Gavish and Donoho (2017), arXiv:1405.7511, equation 7, for the shrinkage; the directions
+            of spreads are sliced average variance estimation (Cook and Weisberg 1991). Their union
+            is limbeck's.
         """
         centre, scale = features.mean(0), features.std(0)
         scale = np.where(scale > 0, scale, 1.0)
         labels, targets = np.unique(targets, return_inverse=True)
         rows = (features - centre) / scale
         means, counts = class_means(rows, targets, len(labels))
-        within, _ = ledoit_wolf(rows - means[targets], assume_centered=True)
+        residuals = rows - means[targets]
+        if len(rows) < ENOUGH * rows.shape[1]:
+            within, _ = ledoit_wolf(residuals, assume_centered=True)
+        else:
+            within = residuals.T @ residuals / (len(rows) - len(labels))
         within[np.diag_indices_from(within)] += RIDGE * max(
             float(np.trace(within)) / len(within), 1e-12
         )
@@ -60,14 +68,12 @@ class Directions:
         rows = solve_triangular(factor, rows.T, lower=True).T
         means = solve_triangular(factor, means.T, lower=True).T
 
-        chance = max(len(labels) - 1, 1)
         size, axes = np.linalg.eigh((means * counts[:, None]).T @ means)
-        shrunk = np.clip(1.0 - chance / np.maximum(size, 1e-12), 0.0, 1.0)
-        edge = (np.sqrt(chance) + np.sqrt(len(size))) ** 2
+        shrunk = _shrunk(size, len(labels) - 1)
         spread = _spread_axes(rows - means[targets], targets, counts, seed)
-        kept = _joined(axes[:, size > edge], spread)
-        back = solve_triangular(factor, np.eye(len(factor)), lower=True).T / scale[:, None]
         used = shrunk > 0
+        kept = _joined(axes[:, used], spread)
+        back = solve_triangular(factor, np.eye(len(factor)), lower=True).T / scale[:, None]
         return cls(centre, back @ (axes * np.sqrt(shrunk))[:, used], back @ kept)
 
     def linear(self, features: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n m"]:
@@ -79,6 +85,15 @@ class Directions:
         if self.kept.shape[1] == 0:
             return np.zeros((len(features), 1))
         return (features - self.centre) @ self.kept
+
+
+def _shrunk(size: Float[np.ndarray, " d"], others: int) -> Float[np.ndarray, " d"]:
+    """Return by what squared singular values of a matrix in unit noise should be multiplied."""
+    long, short = max(len(size), others), min(len(size), others)
+    share, height = short / long, np.maximum(size / long, 1e-12)
+    beyond = np.square(height - share - 1.0) - 4.0 * share
+    signal = (height > (1.0 + np.sqrt(share)) ** 2) & (beyond > 0)
+    return np.where(signal, np.sqrt(np.maximum(beyond, 0.0)) / height, 0.0)
 
 
 def class_means(

@@ -20,7 +20,7 @@ Classifier = Callable[[np.ndarray], np.ndarray]
 """From coordinates [n, d] to log posteriors [n, classes], in nats."""
 
 POOLED = 10  # rows of the pooled covariance that every class starts from, beside one a dimension
-FITTED = 8000  # rows that a mixture is fitted on, at most
+FITTED = 5000  # rows that a mixture is fitted on, at most
 CLUSTER_PRIOR = 1.0  # rows of the labels' shares that every cluster starts from
 
 
@@ -114,7 +114,7 @@ def _mixture(
     mixture = GaussianMixture(
         min(count, len(rows)),
         reg_covar=floor,
-        max_iter=50,
+        max_iter=30,
         init_params="k-means++",
         random_state=derive_seed(seed, "mixture") % 2**32,
     )

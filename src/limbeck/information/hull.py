@@ -78,7 +78,8 @@ def project(
     across = vertices.T.contiguous()
     for _ in range(steps):
         weights = weights * ((posteriors / (weights @ vertices)) @ across)
-    return weights
+    # They sum to what the row does, up to rounding; a point of the hull needs exactly one.
+    return weights / weights.sum(1, keepdim=True)
 
 
 @dataclass
