@@ -65,7 +65,9 @@ def test_projection_gets_nearer_with_every_step():
 def test_one_point_is_the_teacher_alone():
     random = np.random.default_rng(2)
     teacher, student = posteriors(random, 9, 3), posteriors(random, 9, 3)
-    first, second = Hull(torch.ones(1, 3, dtype=torch.float64), turned=False).duals(teacher, student)
+    first, second = Hull(torch.ones(1, 3, dtype=torch.float64), turned=False).duals(
+        teacher, student
+    )
     assert torch.allclose(first, teacher.log())
     assert torch.allclose(second, torch.zeros_like(second))
 

@@ -19,7 +19,7 @@ def loss(logs, targets):
 
 
 def gaussian_classes(n=3000, seed=0):
-    """Three classes of different mean and spread in two of five dimensions, turned and stretched."""
+    """Three classes of different mean and spread in two of five dimensions, turned."""
     random = np.random.default_rng(seed)
     targets = random.integers(3, size=n)
     rows = random.normal(size=(n, 5))

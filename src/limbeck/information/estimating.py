@@ -25,7 +25,7 @@ from limbeck.randomness import derive_seed
 
 RELIABLE = 1000  # rows; nothing that was tried is to be trusted with fewer
 A_CLASS = 20  # rows that every class needs on average
-FAR = 0.25  # of an atom that is extrapolated: beyond that it is not resolved
+FAR = 0.1  # of an atom that is extrapolated: beyond that it is not resolved
 LITTLE = 0.05  # bits that may always be extrapolated
 KEPT = 0.95  # share of the probe's information that symbols should keep
 JOINT_WIDTH = 256  # components a side of what the joint probe sees
@@ -69,7 +69,10 @@ class Given:
 
 
 def _probes(given: Given, *, joint: bool = True) -> dict[str, Probe]:
-    """Return cross-fitted posteriors of each side and, if wanted, of both together."""
+    """Return cross-fitted posteriors of each side and, if wanted, of both together.
+
+    All have one seed, hence the same folds: what chance does to both sides is no difference.
+    """
     found: dict[str, Probe] = {}
     for side, features in (("teacher", given.teacher), ("student", given.student)):
         own = given.own[side]
@@ -78,7 +81,7 @@ def _probes(given: Given, *, joint: bool = True) -> dict[str, Probe]:
             features,
             given.targets,
             given.classes,
-            seed=derive_seed(given.seed, side),
+            seed=given.seed,
             given=heads,
             device=given.device,
         )
@@ -89,7 +92,7 @@ def _probes(given: Given, *, joint: bool = True) -> dict[str, Probe]:
         np.concatenate(both, 1),
         given.targets,
         given.classes,
-        seed=derive_seed(given.seed, "joint"),
+        seed=given.seed,
         given=_apart(found, "posteriors", given),
         coarse_given=_apart(found, "coarse", given),
         device=given.device,
@@ -130,7 +133,7 @@ def by_hull(given: Given) -> PIDEstimate:
     probes = _probes(given)
     full, coarse = terms_of(probes, given.targets, seed=given.seed, device=given.device)
     figures = figures_of(full, coarse, given.targets)
-    extrapolated = {name: figures.values[name] - figures.measured[name] for name in NAMES}
+    extrapolated = {name: float(figures.values[name] - figures.measured[name]) for name in NAMES}
     far = [
         name
         for name in NAMES
@@ -186,9 +189,7 @@ def by_clusters(given: Given, n_symbols: int | None) -> PIDEstimate:
     for side, rows in (("teacher", given.teacher), ("student", given.student)):
         found = FeatureClusters.fit(rows, count, seed=given.seed).symbols(rows)
         symbols.append(found)
-        probes[side] = cross_fit(
-            rows, given.targets, given.classes, seed=derive_seed(given.seed, side)
-        )
+        probes[side] = cross_fit(rows, given.targets, given.classes, seed=given.seed)
         kept[side] = kept_information(given.targets, found, probes[side].posteriors)
     table = table_estimate(given.targets, *symbols, seed=given.seed)
     return _of_table(given, table, kept, _rivals(given, probes), "kmeans", count)

@@ -16,8 +16,9 @@ from limbeck.randomness import generator
 FLOOR = 1e-5  # of a posterior: nobody is sure, and no row decides alone
 ROWS = 8000  # that the vertices are fitted on, at most
 BATCH = 500  # rows of a step
-SCREENING = 100  # steps of every start
-STEPS = 500  # steps of the best starts; more where there are many classes
+SCREENING = 60  # steps of every start
+STEPS = 250  # steps of the best starts; four times as many where there are many classes
+MANY = 25  # classes
 FINALISTS = 2
 PROJECTION = 60  # steps that bring a row to its nearest point of the hull
 
@@ -150,7 +151,7 @@ def fit_hull(
     else:
         tried = [start]
     tried.sort(key=value, reverse=True)
-    steps = STEPS if teacher.shape[1] <= 25 else 2 * STEPS
+    steps = STEPS if teacher.shape[1] <= MANY else 4 * STEPS
     finalists = [climbed(hull, steps) for hull in tried[:FINALISTS]]
     points = [Hull(torch.ones_like(prior)[None], turned) for turned in (False, True)]
     return max([*finalists, tried[0], *points], key=value)
