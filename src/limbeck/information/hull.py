@@ -62,17 +62,18 @@ class Hull:
 
 
 def project(
-    posteriors: Float[Tensor, "n classes"],
-    vertices: Float[Tensor, "k classes"],
+    posteriors: Tensor,
+    vertices: Tensor,
     *,
     steps: int = PROJECTION,
-    weights: Float[Tensor, "n k"] | None = None,
-) -> Float[Tensor, "n k"]:
-    r"""Return the mixture weights of each row's nearest point of the hull, by EM.
+    weights: Tensor | None = None,
+) -> Tensor:
+    r"""Return the mixture weights [n, k] of each row's nearest point of the hull, by EM.
 
     .. math:: r_j \leftarrow r_j \sum_y p(y) \frac{b_j(y)}{b(y)}, \qquad b = \sum_j r_j b_j
 
-    Every step lowers KL(p || b); weights of a start are continued from.
+    Every step lowers KL(p || b); weights of a start are continued from. Posteriors are
+    [n, classes], vertices [k, classes]: unchecked, since it runs thousands of times.
     """
     if weights is None:
         weights = posteriors.new_full((len(posteriors), len(vertices)), 1.0 / len(vertices))
@@ -97,9 +98,7 @@ class _Side:
         mass = scaled.sum(1)
         return cls(scaled / mass[:, None], mass * (len(mass) / mass.sum()), posteriors[:, :0])
 
-    def flow(
-        self, vertices: Float[Tensor, "k classes"], index: Int[Tensor, " batch"]
-    ) -> Float[Tensor, "k classes"]:
+    def flow(self, vertices: Tensor, index: Tensor) -> Tensor:
         """Return how much of each label goes to each vertex, after a few EM steps."""
         rows = self.rows[index]
         weights = project(rows, vertices, steps=6, weights=self.weights[index] + 1e-5)
