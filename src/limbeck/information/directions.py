@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Float32, Int
 from scipy.linalg import solve_triangular
 from sklearn.covariance import ledoit_wolf
 
@@ -65,12 +65,13 @@ class Directions:
             float(np.trace(within)) / len(within), 1e-12
         )
         factor = np.linalg.cholesky(within)
-        rows = solve_triangular(factor, rows.T, lower=True).T
         means = solve_triangular(factor, means.T, lower=True).T
 
         size, axes = np.linalg.eigh((means * counts[:, None]).T @ means)
         shrunk = _shrunk(size, len(labels) - 1)
-        spread = _spread_axes(rows - means[targets], targets, counts, seed)
+        # Single precision is ample for spreads, and they are most of the work.
+        residuals = solve_triangular(factor, residuals.T, lower=True).T.astype(np.float32)
+        spread = _spread_axes(residuals, targets, counts, seed)
         used = shrunk > 0
         kept = _joined(axes[:, used], spread)
         back = solve_triangular(factor, np.eye(len(factor)), lower=True).T / scale[:, None]
@@ -107,7 +108,7 @@ def class_means(
 
 
 def _spread_axes(
-    residuals: Float[np.ndarray, "n d"],
+    residuals: Float32[np.ndarray, "n d"],
     targets: Int[np.ndarray, " n"],
     counts: Float[np.ndarray, " classes"],
     seed: int,
@@ -119,7 +120,7 @@ def _spread_axes(
         total = np.zeros((width, width))
         for label, count in enumerate(counts):
             rows = residuals[labels == label]
-            apart = rows.T @ rows / max(count, 1.0) - np.eye(width)
+            apart = (rows.T @ rows).astype(np.float64) / max(count, 1.0) - np.eye(width)
             total += count / len(residuals) * (apart @ apart)
         return total
 
