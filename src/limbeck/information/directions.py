@@ -51,16 +51,19 @@ class Directions:
             of spreads are sliced average variance estimation (Cook and Weisberg 1991). Their union
             is limbeck's.
         """
-        centre, scale = features.mean(0), features.std(0)
+        centre = features.mean(0, dtype=np.float64)
+        scale = features.std(0, dtype=np.float64)
         scale = np.where(scale > 0, scale, 1.0)
         labels, targets = np.unique(targets, return_inverse=True)
-        rows = (features - centre) / scale
+        rows = features - centre
+        rows /= scale
         means, counts = class_means(rows, targets, len(labels))
-        residuals = rows - means[targets]
+        for label, mean in enumerate(means):
+            rows[targets == label] -= mean
         if len(rows) < ENOUGH * rows.shape[1]:
-            within, _ = ledoit_wolf(residuals, assume_centered=True)
+            within, _ = ledoit_wolf(rows, assume_centered=True)
         else:
-            within = residuals.T @ residuals / (len(rows) - len(labels))
+            within = rows.T @ rows / (len(rows) - len(labels))
         within[np.diag_indices_from(within)] += RIDGE * max(
             float(np.trace(within)) / len(within), 1e-12
         )
@@ -70,8 +73,8 @@ class Directions:
         size, axes = np.linalg.eigh((means * counts[:, None]).T @ means)
         shrunk = _shrunk(size, len(labels) - 1)
         # Single precision is ample for spreads, and they are most of the work.
-        residuals = solve_triangular(factor, residuals.T, lower=True).T.astype(np.float32)
-        spread = _spread_axes(residuals, targets, counts, seed)
+        rows = solve_triangular(factor, rows.T, lower=True, overwrite_b=True).T.astype(np.float32)
+        spread = _spread_axes(rows, targets, counts, seed)
         used = shrunk > 0
         kept = _joined(axes[:, used], spread)
         back = solve_triangular(factor, np.eye(len(factor)), lower=True).T / scale[:, None]

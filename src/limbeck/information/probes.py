@@ -83,12 +83,11 @@ def cross_fit(
 
 
 def narrowed(features: Float[np.ndarray, "n d"], width: int, seed: int) -> Float[np.ndarray, "n r"]:
-    """Return at most ``width`` principal components of the rows, as float64."""
+    """Return at most ``width`` principal components of the rows."""
     if features.shape[1] <= width:
-        return features.astype(np.float64)
+        return features
     random = derive_seed(seed, "components") % 2**32
-    found = PCA(width, svd_solver="randomized", random_state=random)
-    return found.fit_transform(features).astype(np.float64)
+    return PCA(min(width, len(features)), random_state=random).fit_transform(features)
 
 
 def floored(posteriors: Float[np.ndarray, "n classes"]) -> Float32[np.ndarray, "n classes"]:
@@ -118,8 +117,8 @@ def _said(
     """Return log posteriors of the held rows from classifiers of the used ones."""
     y = targets[used]
     directions = Directions.fit(features[used], y, seed=seed)
-    flat, narrow = directions.linear(features[used]), directions.reduced(features[used])
-    to_flat, to_narrow = directions.linear(features[held]), directions.reduced(features[held])
+    flat, to_flat = (directions.linear(features[rows]) for rows in (used, held))
+    narrow, to_narrow = (directions.reduced(features[rows]) for rows in (used, held))
     width = narrow.shape[1]
     shape = width + width * (width + 1) / 2
     fitted = {"linear": (linear(flat, y, classes), flat, to_flat, classes * (flat.shape[1] + 1))}

@@ -42,8 +42,8 @@ def linear_cka(first: Float[np.ndarray, "n a"], second: Float[np.ndarray, "n b"]
         Kornblith, Norouzi, Lee and Hinton (2019), arXiv:1905.00414.
     """
     x, y = (rows - rows.mean(0) for rows in (first, second))
-    own = np.linalg.norm(x.T @ x) * np.linalg.norm(y.T @ y)
-    return float(np.square(x.T @ y).sum() / own) if own > 0 else 0.0
+    own = float(np.linalg.norm(x.T @ x)) * float(np.linalg.norm(y.T @ y))
+    return float(np.square(x.T @ y).sum()) / own if own > 0 else 0.0
 
 
 def held_out_r2(targets: np.ndarray, features: Float[np.ndarray, "n d"]) -> float:

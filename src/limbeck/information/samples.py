@@ -130,10 +130,10 @@ def posteriors(
     return found / found.sum(1, keepdims=True)
 
 
-def chosen_rows(rows: int, seed: int) -> Int[np.ndarray, " m"]:
+def chosen_rows(rows: int, seed: int) -> Int[np.ndarray, " m"] | slice:
     """Return the rows that are used: all, or as many as are worth it, chosen by the seed."""
     if rows <= MOST:
-        return np.arange(rows)
+        return slice(None)
     random = np.random.default_rng(derive_seed(seed, "rows"))
     return np.sort(random.choice(rows, MOST, replace=False))
 
