@@ -45,6 +45,7 @@ def test_public_name(name):
     thing = getattr(limbeck, name)
     text = inspect.getdoc(thing) or ""
     assert text, name
+    assert inspect.ismodule(thing) == (name == "losses")
     if inspect.isfunction(thing):
         assert "Returns:" in text
         assert not thing.__module__.startswith("limbeck.losses") or "Source:" in text

@@ -17,6 +17,7 @@ from limbeck.cli.distill import distill
 from limbeck.cli.evaluate import evaluate
 from limbeck.cli.info import info
 from limbeck.cli.init import init
+from limbeck.cli.measure import measure
 from limbeck.cli.report import report
 from limbeck.cli.train import train
 
@@ -28,7 +29,7 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (train, distill, evaluate, report, demo, init, info):
+for command in (measure, train, distill, evaluate, report, demo, init, info):
     app.command(epilog=EPILOG)(command)
 
 

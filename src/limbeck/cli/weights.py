@@ -86,7 +86,10 @@ def _fitting(weights: dict[str, Tensor], model: nn.Module, path: Path) -> dict[s
                 f"{path}: expected weights with projections; these are akamaster's, without. Add "
                 "`shortcut: pad` to the model."
             )
-    return weights
+    # Files of before PyTorch 0.4.1 lack how many batches a BatchNorm has seen, which only an
+    # average without momentum needs.
+    counters = {name: own[name] for name in own if name.endswith(".num_batches_tracked")}
+    return {**counters, **weights}
 
 
 def _first_line(problem: Exception) -> str:

@@ -1,0 +1,69 @@
+"""The section of a report that says what was left to distil, from a saved measurement."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from limbeck.checks import DataError
+from limbeck.report.atoms import atoms_svg
+
+
+MEASURED = "measurement"  # folder beside the runs
+FILE_NAME = "measurement.json"
+_COLUMNS = ("unique_teacher", "redundant", "unique_student")
+
+
+def read_measurement(folder: Path) -> dict[str, Any] | None:
+    """Return what ``limbeck.measure`` saved in a folder of runs, None if nothing.
+
+    Raises:
+        DataError: If the file is no measurement.
+    """
+    path = folder / MEASURED / FILE_NAME
+    if not path.is_file():
+        return None
+    try:
+        found = json.loads(path.read_text("utf8"))
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}: expected JSON; {error}. Measure again.") from error
+    if not isinstance(found, dict) or found.get("kind") != "measurement":
+        raise DataError(f"{path}: expected a measurement of limbeck. Measure again.")
+    return found
+
+
+def section(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return rows, figure, and warnings for the template; numbers are words already."""
+    entries = record["entries"]
+    first = entries[0]["estimate"]
+    warnings = [text for entry in entries for text in entry["estimate"]["warnings"]]
+    return {
+        "rows": [
+            {
+                "name": entry["student"],
+                "cells": [_bits(entry["estimate"][name]) for name in _COLUMNS],
+                "verdict": entry["estimate"]["verdict"],
+            }
+            for entry in entries
+        ],
+        "teacher": _bits(first["mutual_teacher"]),
+        "rows_used": first["unique_teacher"]["n"],
+        "svg": Markup(_inline(atoms_svg(entries))),  # drawn here, labels escaped by matplotlib
+        "warnings": list(dict.fromkeys([*record.get("warnings", []), *warnings])),
+    }
+
+
+def _bits(estimate: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the value and its interval; no value where it is not resolved."""
+    ends = f"{estimate['lower']:.2f} to {estimate['upper']:.2f}"
+    value = "unresolved" if estimate["status"] == "unresolved" else f"{estimate['value']:.2f}"
+    return value, ends
+
+
+def _inline(svg: str) -> str:
+    """Return an SVG document as an element."""
+    return svg[svg.index("<svg") :]
