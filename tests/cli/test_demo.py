@@ -1,6 +1,7 @@
 """The demo on the real digits, with few epochs: its folder, its fairness, its report."""
 
 import io
+import json
 import re
 
 import pytest
@@ -9,6 +10,7 @@ from rich.console import Console
 
 from limbeck.checks import ArgumentError, CheckpointError
 from limbeck.cli import demo
+from limbeck.cli.demo_bits import bits_sentence, held_out
 from limbeck.record import RunRecord
 from limbeck.training.saving import load
 from limbeck.zoo.data import load_dataset
@@ -153,9 +155,34 @@ def test_summary_has_the_numbers_of_the_records_and_so_has_the_report(done):
     assert "of which 50 have labels" in text
 
 
+def test_bits_before_and_after_are_measured_saved_and_shown(done):
+    summary, _ = done
+    digits = load_dataset("digits", validation=0.2)
+    found = summary.measurement
+    names = [entry.student for entry in found.trajectory()]
+    assert names == ["untrained", "No distillation", "KD", "ITRD"]
+    assert found.entries[0].estimate.unique_teacher.n == len(digits.validation) + len(digits.test)
+    saved = json.loads((summary.folder / "measurement" / "measurement.json").read_text("utf8"))
+    assert [entry["student"] for entry in saved["entries"]] == names
+    text = summary.report.read_text("utf8")
+    assert "What was left to distil" in text
+    for entry in found.entries:
+        assert f"{entry.estimate.redundant.value:.2f} <span" in text
+    said = bits_sentence(found)
+    assert f"KD {found.entries[2].estimate.distillable.value:.2f} [" in said or "KD [" in said
+
+
+def test_what_is_measured_was_in_no_training(done):
+    _, given = done
+    rows = held_out(load_dataset("digits", validation=0.2))
+    seen = {row.numpy().tobytes() for one in given for row in one[2].source.inputs}
+    assert not any(row.numpy().tobytes() in seen for row in rows.source.inputs[:200])
+
+
 def test_a_second_demo_replaces_the_first_and_repeats_it(done, tmp_path, monkeypatch):
     fewer = {name: demo._TITLES[name] for name in ("teacher", "control", "kd")}
     monkeypatch.setattr(demo, "_TITLES", fewer)
+    monkeypatch.setattr(demo, "MEASURED", ())
     first = demo.run_demo(tmp_path, 2, progress=False, plan=TINY)
     (tmp_path / "kd" / "seed1" / "record.json").rename(tmp_path / "kd" / "seed1" / "kept.json")
     (tmp_path / "kd" / "seeds of mine").mkdir()
@@ -206,3 +233,4 @@ def test_table_in_the_terminal_fits_80_columns(done, monkeypatch):
         assert f"{100 * row.estimate.value:.1f} %" in said
         assert demo._TITLES[row.name] in said
     assert max(map(len, said.split("Against")[0].splitlines())) <= 80
+    assert "still lacks" in " ".join(said.split())

@@ -43,7 +43,7 @@ def test_every_help_documents_exit_codes(limbeck, command):
 
 def test_every_command_is_there(limbeck):
     said, _ = limbeck("--help")
-    for command in ("train", "distill", "evaluate", "report", "demo", "init", "info"):
+    for command in ("measure", "train", "distill", "evaluate", "report", "demo", "init", "info"):
         assert f" {command} " in said
 
 

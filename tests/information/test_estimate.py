@@ -216,7 +216,7 @@ def test_too_much_extrapolation_is_not_resolved():
     )
     found = estimate_pid(targets, teacher, student)
     assert found.mutual_teacher.status == "unresolved"
-    assert "mutual_teacher" in " ".join(found.warnings)
+    assert "I(Y;T)" in " ".join(found.warnings)
     assert any("200 rows for 20 classes" in text for text in found.warnings)
 
 

@@ -19,8 +19,10 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from limbeck.checks import ArgumentError, CheckpointError
+from limbeck.cli.demo_bits import bits_sentence, measured
 from limbeck.data import Arrays, Data
 from limbeck.record import FILE_NAME, RunRecord, this_command
+from limbeck.report.bits import MEASURED as MEASURED_FOLDER
 from limbeck.report.comparison import Comparison, compare
 from limbeck.report.html import write_report
 from limbeck.report.reading import TEACHER
@@ -28,11 +30,13 @@ from limbeck.report.sentences import gain, interval, number, seconds as spoken, 
 from limbeck.tasks import Classification
 from limbeck.training.building import build
 from limbeck.training.distil import Result, distill
+from limbeck.training.measurement import Measurement
 from limbeck.zoo.data import DataSet, load_dataset
 from limbeck.zoo.data.splits import cut, hide_labels
 
 
 CONTROL = "control"
+MEASURED = (CONTROL, "kd", "itrd")
 _TITLES = {
     TEACHER: "Teacher",
     CONTROL: "No distillation",
@@ -86,6 +90,8 @@ class DemoSummary:
         report: The HTML file.
         comparison: Test accuracy of every group with its difference to the control.
         teacher_accuracy: The teacher's accuracy on the test images, in [0, 1].
+        measurement: What of the teacher's knowledge each student of the first seed lacks [bits],
+            and an untrained one.
         seconds: Wall-clock seconds of the whole.
     """
 
@@ -93,6 +99,7 @@ class DemoSummary:
     report: Path
     comparison: Comparison
     teacher_accuracy: float
+    measurement: Measurement
     seconds: float
 
 
@@ -129,7 +136,8 @@ def run_demo(
     summary = _summary(plan, digits, seeds, (len(mine), len(theirs)))
     summary.save(folder)
     records: dict[str, list[RunRecord]] = {name: [] for name in _TITLES}
-    with _one_thread(), _bar(1 + seeds * (len(_TITLES) - 1), shown=progress) as tell:
+    first: dict[str, nn.Module] = {"untrained": network(digits, "student", 0, plan)}
+    with _one_thread(), _bar(2 + seeds * (len(_TITLES) - 1), shown=progress) as tell:
         tell(_TITLES[TEACHER])
         guide = trained(digits, digits.train.subset(mine), None, TEACHER, 0, plan, folder)
         records[TEACHER].append(guide.record)
@@ -148,6 +156,10 @@ def run_demo(
                     folder,
                 )
                 records[name].append(run.record)
+                if seed == 0 and name in MEASURED:
+                    first[_TITLES[name]] = run.student
+        tell("measuring what is left to distil")
+        measurement = measured(digits, guide.student, first, folder)
     students = {name: group for name, group in records.items() if name != TEACHER}
     comparison = compare(students, control=CONTROL)
     summary.results = {
@@ -161,6 +173,7 @@ def run_demo(
         report,
         comparison,
         guide.record.results["last"]["test"]["accuracy"],
+        measurement,
         time.monotonic() - started,
     )
     if progress:
@@ -206,18 +219,9 @@ def trained(
 ) -> Result:
     """Train one network of the demo: the teacher, or a student called ``name``."""
     trains_teacher = name == TEACHER
-    width, depth = plan.teacher if trains_teacher else plan.student
-    network = build(
-        "zoo:small_cnn",
-        seed=seed,
-        width=width,
-        depth=depth,
-        num_classes=digits.classes,
-        channels=digits.channels,
-    )
     smoothing = 0.1 if name == "label-smoothing" else 0.0
     return distill(
-        network,
+        network(digits, name, seed, plan),
         teacher,
         rows,
         task=Classification(label_smoothing=smoothing),
@@ -233,6 +237,19 @@ def trained(
         schedule="cosine",
         device="cpu",
         progress=False,
+    )
+
+
+def network(digits: DataSet, name: str, seed: int, plan: Plan) -> nn.Module:
+    """Return a network as it is before training: the teacher's, or a student's."""
+    width, depth = plan.teacher if name == TEACHER else plan.student
+    return build(
+        "zoo:small_cnn",
+        seed=seed,
+        width=width,
+        depth=depth,
+        num_classes=digits.classes,
+        channels=digits.channels,
     )
 
 
@@ -305,6 +322,8 @@ def _clear(folder: Path) -> None:
             if _SEED.fullmatch(run.name) and not run.is_symlink():
                 shutil.rmtree(run)
     (folder / "report.html").unlink(missing_ok=True)
+    for file in (folder / MEASURED_FOLDER).glob("*.*"):
+        file.unlink()
 
 
 @contextlib.contextmanager
@@ -332,7 +351,7 @@ def _bar(total: int, *, shown: bool) -> Generator[Callable[[str], None]]:
             bar.update(task, completed=begun, description=f"{what} ({begun + 1} of {total})")
             begun += 1
             if shown and not live and begun in (1, 2):
-                rest = "the teacher" if begun == 1 else f"{total - 1} students"
+                rest = "the teacher" if begun == 1 else f"{total - 2} students"
                 console.print(f"limbeck demo: training {rest} ...", highlight=False)
 
         yield tell
@@ -370,6 +389,7 @@ def _print(found: DemoSummary, teacher: RunRecord) -> None:
         table.add_row(_TITLES[row.name], *map(escape, (own, *cells)), spoken(row.seconds))
     console.print(table)
     console.print(verdict_sentence(comparison, titles=_TITLES), markup=False)
+    console.print(bits_sentence(found.measurement), markup=False)
     for warning in comparison.warnings:
         console.print(f"warning: {warning}", markup=False)
     console.print(f"{found.report} ({found.seconds:.0f} s)", markup=False, soft_wrap=True)

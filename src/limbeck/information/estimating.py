@@ -34,6 +34,13 @@ PERMUTATIONS = 100
 LEAST_WIDTH = 1e-3  # bits: nobody knows an atom better
 SIDES = ("teacher", "student")
 NAMES = (*ATOMS, "mutual_teacher", "mutual_student", "mutual_joint")
+SPOKEN = {
+    "unique_teacher": "distillable (unique_teacher)",
+    "redundant": "distilled (redundant)",
+    "mutual_teacher": "I(Y;T)",
+    "mutual_student": "I(Y;S)",
+    "mutual_joint": "I(Y;T,S)",
+}
 GAUSSIAN = (
     "targets and features are taken to be jointly Gaussian, and so is what they share: an "
     "assumption, which is false for classes."
@@ -306,8 +313,9 @@ def _few(given: Given) -> tuple[str, ...]:
 def _unresolved(names: list[str]) -> tuple[str, ...]:
     if not names:
         return ()
+    told = ", ".join(SPOKEN.get(name, name) for name in names)
     text = (
-        f"{', '.join(names)} cannot be told at this number of rows: too much of it is bias. "
+        f"{told} cannot be told at this number of rows: too much of it is bias. "
         "Measure on more rows."
     )
     return (text,)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,6 @@ def section(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return rows, figure, and warnings for the template; numbers are words already."""
     entries = record["entries"]
     first = entries[0]["estimate"]
-    warnings = [text for entry in entries for text in entry["estimate"]["warnings"]]
     return {
         "rows": [
             {
@@ -53,8 +52,25 @@ def section(record: Mapping[str, Any]) -> dict[str, Any]:
         "teacher": _bits(first["mutual_teacher"]),
         "rows_used": first["unique_teacher"]["n"],
         "svg": Markup(_inline(atoms_svg(entries))),  # drawn here, labels escaped by matplotlib
-        "warnings": list(dict.fromkeys([*record.get("warnings", []), *warnings])),
+        "warnings": [_sentence(text) for text in [*record["warnings"], *_warnings(entries)]],
     }
+
+
+def _warnings(entries: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return what to mind, once if it holds for every student, else with the student's name."""
+    of_each = [entry["estimate"]["warnings"] for entry in entries]
+    for_all = [text for text in of_each[0] if all(text in texts for texts in of_each)]
+    named = [
+        f"{entry['student']}: {text}"
+        for entry, texts in zip(entries, of_each, strict=True)
+        for text in texts
+        if text not in for_all
+    ]
+    return [*for_all, *named]
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _bits(estimate: Mapping[str, Any]) -> tuple[str, str]:

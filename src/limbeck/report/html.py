@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from limbeck.files import write_text
 from limbeck.record import RunRecord, versions
-from limbeck.report import sentences
+from limbeck.report import bits, sentences
 from limbeck.report.comparison import LOWER_IS_BETTER, Comparison, compare, values_of
 from limbeck.report.curves import SERIES, Band, Curve, bands_of, curve_svg, panels_svg
 from limbeck.report.reading import TEACHER, Study, read_study
@@ -66,6 +66,7 @@ def render(study: Study) -> str:
         notes=[] if study.summary is None else study.summary.warnings,
         table=None if compared is None else _table(compared, study, titles, colours),
         seeds_table=None if compared is None else _seeds_table(compared, titles),
+        measured=None if study.measurement is None else bits.section(study.measurement),
         figures=_figures(study, compared, titles, colours),
         times=time_rows(study.groups, titles),
         common=common,

@@ -6,9 +6,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from limbeck.checks import DataError, check_choice
 from limbeck.record import FILE_NAME, RunRecord
+from limbeck.report.bits import read_measurement
 
 
 _SEED = re.compile(r"seed[-_]?\d+")
@@ -23,11 +25,13 @@ class Study:
         groups: Runs by name, the teacher's under "teacher" if it was trained here too.
         control: Which group the others are compared with, or None.
         summary: The record of the whole, where a demo wrote one.
+        measurement: What was measured of them in bits, where it was.
     """
 
     groups: dict[str, list[RunRecord]]
     control: str | None
     summary: RunRecord | None
+    measurement: dict[str, Any] | None = None
 
 
 def read_study(runs: Sequence[Path | str], *, control: str | None = None) -> Study:
@@ -44,7 +48,7 @@ def read_study(runs: Sequence[Path | str], *, control: str | None = None) -> Stu
         ArgumentError: If ``control`` is not among the groups.
     """
     groups: dict[str, list[RunRecord]] = {}
-    summary = None
+    summary, measurement = None, None
     for given in map(Path, runs):
         found = _records_in(given)
         if not found:
@@ -52,6 +56,7 @@ def read_study(runs: Sequence[Path | str], *, control: str | None = None) -> Stu
                 f"{given}: expected a folder with {FILE_NAME}, or one of NAME/seedK/{FILE_NAME}; "
                 "there is none. Give the folder of a run or of several."
             )
+        measurement = read_measurement(given) or measurement
         for name, record in found:
             if record.kind == "demo":
                 summary = record
@@ -66,7 +71,7 @@ def read_study(runs: Sequence[Path | str], *, control: str | None = None) -> Stu
         groups = {name: groups[name] for name in dict.fromkeys(order) if name in groups}
     if control is not None:
         check_choice("report", "control", control, groups)
-    return Study(groups, control or _control_of(groups, summary), summary)
+    return Study(groups, control or _control_of(groups, summary), summary, measurement)
 
 
 def _records_in(folder: Path) -> list[tuple[str, RunRecord]]:
