@@ -12,9 +12,7 @@ from limbeck.cli.atoms import print_measurement
 from limbeck.cli.specs import data_spec, labels_of, layer_spec, model_spec
 from limbeck.training import measuring
 from limbeck.training.measurement import Entry, Measurement
-from limbeck.training.saving import save_model
 from limbeck.zoo.data import load_dataset
-from limbeck.zoo.networks import akamaster_state_dict, resnet20, resnet56
 
 
 CNN = "zoo:small_cnn,width=4,depth=2"
@@ -208,15 +206,16 @@ def test_layers_and_labels_as_texts():
 
 
 @pytest.mark.slow
-def test_pretrained_resnets(limbeck, shared_data, tmp_path):
+def test_pretrained_resnets(limbeck, shared_data):
     """resnet56 as teacher and resnet20 as student on CIFAR-10, by the accuracies published."""
-    for build in (resnet20, resnet56):
-        network = build(num_classes=10, shortcut="pad", normalisation="imagenet")
-        file = shared_data / "weights" / f"cifar10_{build.__name__}.pt"
-        network.load_state_dict(akamaster_state_dict(torch.load(file, weights_only=True)))
-        save_model(network, tmp_path / build.__name__)
+    weights = shared_data / "weights"
+    teacher, student = (
+        f"zoo:{name},num_classes=10,shortcut=pad,normalisation=imagenet,"
+        f"weights={weights / f'cifar10_{name}.pt'}"
+        for name in ("resnet56", "resnet20")
+    )
     found = limbeck.json(
-        *("measure", "--teacher", tmp_path / "resnet56", "--student", tmp_path / "resnet20"),
+        *("measure", "--teacher", teacher, "--student", student),
         *("--data", "cifar10", "--folder", shared_data / "cifar10", "--rows", 1000),
         *("--method", "gaussian", "--device", "cpu"),
     )

@@ -110,6 +110,30 @@ def test_same_seed_same_estimate_and_tensors_are_arrays():
     assert one.to_dict() != estimate_pid(targets, teacher, student, seed=4).to_dict()
 
 
+def test_kept_probes_spare_their_fit_and_change_nothing(monkeypatch):
+    targets, teacher, student = drawn("and", 200)
+    fits = []
+
+    def counted(features, *rest, **options):
+        fits.append(features.shape)
+        return cross_fit(features, *rest, **options)
+
+    cross_fit = estimating.cross_fit
+    monkeypatch.setattr(estimating, "cross_fit", counted)
+    fitted = {}
+    first = estimate_pid(targets, teacher, student, fitted=fitted)
+    assert len(fits) == 3  # teacher, student, both
+    again = estimate_pid(targets, teacher, student, fitted=fitted)
+    assert len(fits) == 4
+    assert first.to_dict() == again.to_dict()
+    estimate_pid(targets, teacher, student, fitted=fitted, seed=1)
+    assert len(fits) == 7
+    estimate_pid(targets, teacher + 1e-9, student, fitted=fitted)
+    assert len(fits) == 9
+    estimate_pid(1 - targets, teacher, student, fitted=fitted)
+    assert len(fits) == 12
+
+
 def test_result_speaks_and_is_json():
     found = estimate_pid(*drawn("and", 200))
     again = json.loads(json.dumps(found.to_dict()))

@@ -352,3 +352,18 @@ def test_rows_seen_in_training_are_warned_of(recorder):
     found = measure(good_teacher(), network(), rows(60), seen_in_training=True)
     assert "memorised" in found.warnings[0]
     assert measure(good_teacher(), network(), rows(60)).warnings == ()
+
+
+def test_the_teachers_probe_serves_every_student(recorder):
+    x, y = rows(90)
+    kept = []
+
+    def called(*arguments, fitted, **options):
+        kept.append(sorted(side for side, _ in fitted))
+        number = str(len(kept))
+        fitted["teacher", "once"] = fitted["student", number] = object()
+        return recorder(*arguments, fitted=fitted, **options)
+
+    measuring.estimate_pid = called  # the recorder's place is given back by its fixture
+    measure(good_teacher(), {str(epoch): network() for epoch in range(3)}, (x, y))
+    assert kept == [[], ["teacher"], ["teacher"]]

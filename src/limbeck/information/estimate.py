@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping
+
 import numpy as np
 from torch import Tensor
 
@@ -9,7 +11,7 @@ from limbeck.checks import ArgumentError, check_choice
 from limbeck.information import samples
 from limbeck.information.estimating import Given, by_cells, by_clusters, by_gaussian, by_hull
 from limbeck.information.pid_estimate import PIDEstimate
-from limbeck.information.probes import floored
+from limbeck.information.probes import Probe, floored
 
 
 METHODS = ("hull", "cells", "kmeans", "gaussian")
@@ -27,6 +29,7 @@ def estimate_pid(
     seed: int = 0,
     teacher_posteriors: Array | None = None,
     student_posteriors: Array | None = None,
+    fitted: MutableMapping[tuple[str, str], Probe] | None = None,
 ) -> PIDEstimate:
     r"""Estimate what teacher and student representations know about the targets, and share.
 
@@ -52,6 +55,8 @@ def estimate_pid(
             are those that they are made of: they join the probes. Of rows that it was not trained
             on.
         student_posteriors: The student's.
+        fitted: A dict that probes are kept in by side and content: with the same one, a later call
+            does not fit again what it was given before, such as the teacher of many students.
 
     Returns:
         The atoms with 95 % intervals [bits]. Zero distillable means that the student can say
@@ -114,6 +119,7 @@ def estimate_pid(
         len(labels),
         seed,
         samples.device_of(teacher_features),
+        {} if fitted is None else fitted,
     )
     if method == "hull":
         return by_hull(given)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+import hashlib
+from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,7 @@ class Given:
     total: int
     seed: int
     device: torch.device
+    fitted: MutableMapping[tuple[str, str], Probe] = field(default_factory=dict)
 
     def settings(self, method: str, **others: Any) -> dict[str, Any]:
         """Return what makes the estimate repeatable."""
@@ -80,18 +82,10 @@ def _probes(given: Given, *, joint: bool = True) -> dict[str, Probe]:
 
     All have one seed, hence the same folds: what chance does to both sides is no difference.
     """
-    found: dict[str, Probe] = {}
-    for side, features in (("teacher", given.teacher), ("student", given.student)):
-        own = given.own[side]
-        heads = None if own is None else {"own": np.log(floored(own))}
-        found[side] = cross_fit(
-            features,
-            given.targets,
-            given.classes,
-            seed=given.seed,
-            given=heads,
-            device=given.device,
-        )
+    found = {
+        side: _probe(given, side, features)
+        for side, features in zip(SIDES, (given.teacher, given.student), strict=True)
+    }
     if not joint:
         return found
     both = [narrowed(rows, JOINT_WIDTH, given.seed) for rows in (given.teacher, given.student)]
@@ -105,6 +99,28 @@ def _probes(given: Given, *, joint: bool = True) -> dict[str, Probe]:
         device=given.device,
     )
     return found
+
+
+def _probe(given: Given, side: str, features: Float[np.ndarray, "n d"]) -> Probe:
+    """Return the probe of one side, which may have been fitted to these very rows before."""
+    own = given.own[side]
+    arrays = (given.targets, features) if own is None else (given.targets, features, own)
+    # By content, so that a kept probe is never one of other rows.
+    digest = hashlib.blake2b(f"{given.seed} {given.classes}".encode(), digest_size=16)
+    for array in arrays:
+        digest.update(f"{array.shape} {array.dtype}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    key = (side, digest.hexdigest())
+    if key not in given.fitted:
+        given.fitted[key] = cross_fit(
+            features,
+            given.targets,
+            given.classes,
+            seed=given.seed,
+            given=None if own is None else {"own": np.log(floored(own))},
+            device=given.device,
+        )
+    return given.fitted[key]
 
 
 def _apart(probes: Mapping[str, Probe], kind: str, given: Given) -> dict[str, np.ndarray]:
@@ -196,7 +212,7 @@ def by_clusters(given: Given, n_symbols: int | None) -> PIDEstimate:
     for side, rows in (("teacher", given.teacher), ("student", given.student)):
         found = FeatureClusters.fit(rows, count, seed=given.seed).symbols(rows)
         symbols.append(found)
-        probes[side] = cross_fit(rows, given.targets, given.classes, seed=given.seed)
+        probes[side] = _probe(given, side, rows)
         kept[side] = kept_information(given.targets, found, probes[side].posteriors)
     table = table_estimate(given.targets, *symbols, seed=given.seed)
     return _of_table(given, table, kept, _rivals(given, probes), "kmeans", count)

@@ -18,6 +18,7 @@ from limbeck.data import Data
 from limbeck.estimates import Estimate
 from limbeck.information.estimate import METHODS, estimate_pid
 from limbeck.information.pid_estimate import PIDEstimate
+from limbeck.information.probes import Probe
 from limbeck.randomness import derive_seed, keyed_uniform
 from limbeck.ranks import world_size
 from limbeck.tasks import Classification, Regression, task_of
@@ -76,6 +77,7 @@ class Measuring:
     warnings: list[str] = field(default_factory=list)
     unlabelled: int = 0
     sampled: bool = False
+    fitted: dict[tuple[str, str], Probe] = field(default_factory=dict)
     _noted: dict[str, set[str]] = field(default_factory=dict)
 
     def check_targets(self) -> None:
@@ -168,6 +170,8 @@ class Measuring:
                 estimate = on_main_process(lambda pair=pair: self._estimated(targets, *pair))
                 found.append(Entry(guide.label, learner.label, ours, theirs, estimate))
         self._note(learner, heard, targets)
+        # Teachers' probes serve every student, those of this student no other one.
+        self.fitted = {key: probe for key, probe in self.fitted.items() if key[0] == "teacher"}
         bar.advance(len(targets))
         return found
 
@@ -185,6 +189,7 @@ class Measuring:
             student[0].layers[student[1]],
             **own,
             **self.options,
+            fitted=self.fitted,
         )
 
     def _note(self, candidate: Candidate, said: Said, targets: Tensor) -> None:
