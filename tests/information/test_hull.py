@@ -131,3 +131,36 @@ def test_a_start_spares_the_search_and_is_not_lost():
     best = fit_hull(teacher, student, y, seed=0)
     again = fit_hull(teacher, student, y, seed=5, start=best)
     assert value(again) >= value(best) - 1e-9
+
+
+def test_turned_is_the_same_with_the_sides_exchanged():
+    random = np.random.default_rng(0)
+    vertices = torch.tensor(random.gamma(0.5, size=(3, 4)) + 1e-4)
+    teacher, student = posteriors(random, 9, 4), posteriors(random, 9, 4)
+    first, second = Hull(vertices, turned=True).duals(teacher, student)
+    other, one = Hull(vertices, turned=False).duals(student, teacher)
+    assert torch.equal(first, one)
+    assert torch.equal(second, other)
+
+
+def test_few_rows_whose_means_differ_do_not_lead_astray():
+    """The two sides' mean posteriors differ by chance; on the whole table the bound is kept.
+
+    Over four tables .012 bits are lost; .018 where every label is not given its share.
+    """
+    lost = []
+    for seed in range(4):
+        random = np.random.default_rng(seed)
+        pmf = random.dirichlet(np.full(64, 0.3)).reshape(4, 4, 4)
+        random.choice(64, 60, p=pmf.ravel())
+        y, t, s = np.unravel_index(random.choice(64, 200, p=pmf.ravel()), pmf.shape)
+        pairs = pmf.sum(2), pmf.sum(1)
+        of_t, of_s = (torch.tensor((pair / pair.sum(0)).T).clamp_min(1e-5) for pair in pairs)
+        hull = fit_hull(of_t[t], of_s[s], torch.tensor(y), seed=0)
+        duals = (rows.numpy().T for rows in hull.duals(of_t, of_s))
+        value = sum((pair * dual).sum() for pair, dual in zip(pairs, duals, strict=True))
+        prior = pmf.sum((1, 2))
+        bound = (value - (prior * np.log(prior)).sum()) / math.log(2)
+        lost.append(broja_pid(pmf / pmf.sum()).union - bound)
+    assert min(lost) >= -1e-3
+    assert np.mean(lost) < 0.015
