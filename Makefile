@@ -12,7 +12,7 @@ demo: .venv/core
 	$(BIN)/limbeck demo --out runs/demo
 
 test: .venv/dev
-	$(BIN)/pytest -n 2 -q
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -q
 
 check: .venv/dev
 	$(BIN)/ruff format --check .
