@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 from limbeck.checks import ArgumentError, CheckpointError
@@ -332,7 +333,8 @@ def _one_thread() -> Generator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield
+        with threadpool_limits(1):  # of numpy and scikit-learn
+            yield
     finally:
         torch.set_num_threads(before)
 
