@@ -161,3 +161,14 @@ def test_same_seed_same_probe():
     sample = SOURCES["mixed10_line"].draw(800, seed=0, dimension=16)
     one, two = (cross_fit(sample.teacher, sample.targets, 10, seed=0) for _ in range(2))
     assert np.array_equal(one.posteriors, two.posteriors)
+
+
+def test_rows_in_the_order_of_their_classes_are_as_good_as_shuffled_ones():
+    """Test sets often come class by class: a quarter of the rows must hold every class."""
+    rows, targets = gaussian_classes(2000)
+    order = np.argsort(targets, kind="stable")
+    probe = cross_fit(rows[order], targets[order], 3, seed=0)
+    shuffled = cross_fit(rows, targets, 3, seed=0)
+    for kind in ("posteriors", "coarse"):
+        mine = loss(np.log(getattr(probe, kind)), targets[order])
+        assert mine == pytest.approx(loss(np.log(getattr(shuffled, kind)), targets), abs=0.05)

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from jaxtyping import Float, Real
 
-from limbeck.checks import DataError, ShapeError, check_between
+from limbeck.checks import check_between
 from limbeck.information.certificate import (
     Bracket,
     Certificate,
@@ -15,12 +15,12 @@ from limbeck.information.certificate import (
     information,
     mutual_information,
 )
+from limbeck.information.entropy import checked_table
 from limbeck.information.interior import interior_point
 from limbeck.information.pid import PID
 from limbeck.information.scaling import scaling
 
 
-SUM_TOLERANCE = 1e-9
 ROUNDING = 1e-12  # bits that float64 cannot certify
 LARGEST = 1e8  # numbers in the matrix of a Newton step, 800 MB; two such are held
 ITERATIONS = 20_000
@@ -77,7 +77,7 @@ def broja_pid(pmf: Real[np.ndarray, "y t s"], *, tolerance: float = 1e-6) -> PID
         arXiv:1709.07487; the dual bound, the acceleration and the Newton steps are limbeck's.
     """
     check_between("broja_pid", ROUNDING, math.inf, tolerance=tolerance)
-    table = _probabilities(pmf)
+    table = checked_table("broja_pid", pmf, 3)
     kept = np.ix_(*(table.sum(others) > 0 for others in ((1, 2), (0, 2), (0, 1))))
     bracket = _trivial(table[kept])
     limit = tolerance * math.log(2.0)
@@ -89,38 +89,6 @@ def broja_pid(pmf: Real[np.ndarray, "y t s"], *, tolerance: float = 1e-6) -> PID
         iterations = _close(bracket, limit)
         bracket = bracket.swapped() if turned else bracket
     return _result(table, kept, bracket, limit, iterations)
-
-
-def _probabilities(pmf: Real[np.ndarray, "y t s"]) -> Float[np.ndarray, "y t s"]:
-    """Return the checked table as float64 that sums to one."""
-    given = np.asarray(pmf)
-    if given.ndim != 3:
-        raise ShapeError(
-            f"broja_pid: expected a table indexed [y, t, s]; got shape {given.shape}. "
-            "Count or sum over everything else first."
-        )
-    if given.size == 0 or given.dtype.kind not in "fiu":
-        raise DataError(
-            f"broja_pid: expected real numbers; got {given.size} of type {given.dtype}. "
-            "Pass probabilities as floats or counts as integers."
-        )
-    table = given.astype(np.float64)
-    if not np.isfinite(table).all() or (table < 0).any():
-        bad = int(np.count_nonzero(~(np.isfinite(table) & (table >= 0))))
-        raise DataError(
-            f"broja_pid: expected finite cells >= 0; got {bad} others of {table.size}. "
-            "Look for what made them; nothing is clipped here."
-        )
-    total = float(table.sum())
-    if given.dtype.kind in "iu":
-        if total == 0:
-            raise DataError("broja_pid: expected counts; got zeros only. Count some samples.")
-    elif abs(total - 1.0) > SUM_TOLERANCE:
-        raise DataError(
-            f"broja_pid: expected probabilities that sum to 1; got {total:.12g}. Divide the table "
-            "by its sum in float64, or pass counts as integers."
-        )
-    return table / total
 
 
 def _trivial(table: Float[np.ndarray, "y t s"]) -> Bracket:

@@ -85,24 +85,15 @@ def subclasses(
     count: int,
     seed: int,
 ) -> Classifier:
-    """Fit a mixture of Gaussians for every class; one Gaussian for a class of few rows."""
+    """Fit a mixture of Gaussians for every class, or one each where a class has few rows."""
     counts = np.bincount(targets, minlength=classes).astype(np.float64)
-    least = 5 * count * (rows.shape[1] + 1)
-    mixtures = [
-        _mixture(rows[targets == label], count, 2e-2, seed) if counts[label] >= least else None
-        for label in range(classes)
-    ]
-    # What few rows cannot tell apart, the quadratic discriminant's shrunk Gaussians do.
-    plain = quadratic(rows, targets, classes) if None in mixtures else None
+    if counts.min() < 5 * count * (rows.shape[1] + 1):
+        return quadratic(rows, targets, classes)
+    mixtures = [_mixture(rows[targets == label], count, 2e-2, seed) for label in range(classes)]
     bias = _log_shares(counts)
-
-    def classifier(given: np.ndarray) -> np.ndarray:
-        if plain is not None:
-            return plain(given)
-        score = [m.score_samples(given) for m in mixtures if m is not None]
-        return _normalised(bias + np.stack(score, 1))
-
-    return classifier
+    return lambda given: _normalised(
+        bias + np.stack([mixture.score_samples(given) for mixture in mixtures], 1)
+    )
 
 
 def _mixture(

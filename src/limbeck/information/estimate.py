@@ -102,7 +102,7 @@ def estimate_pid(
     student = samples.features(where, "student_features", student_features)
     samples.same_rows(where, targets=targets, teacher_features=teacher, student_features=student)
     if method == "gaussian":
-        return by_gaussian(samples.array(targets), teacher, student)
+        return by_gaussian(samples.array(targets), teacher, student, seed)
     labels, classes = samples.labels(where, targets)
     own = {
         "teacher": samples.posteriors(

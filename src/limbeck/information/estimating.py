@@ -179,7 +179,7 @@ def by_hull(given: Given) -> PIDEstimate:
         null=_null(given, probes, count),
         rivals=_rivals(given, probes),
         probe_shortfall={
-            side: max(float(extrapolated[f"mutual_{side}"]), 0.0) for side in (*SIDES, "joint")
+            side: max(extrapolated[f"mutual_{side}"], 0.0) for side in (*SIDES, "joint")
         },
         kept={},
         warnings=(*_few(given), *_unresolved(far)),
@@ -256,11 +256,14 @@ def _of_table(
 
 
 def by_gaussian(
-    targets: np.ndarray, teacher: Float[np.ndarray, "n d_t"], student: Float[np.ndarray, "n d_s"]
+    targets: np.ndarray,
+    teacher: Float[np.ndarray, "n d_t"],
+    student: Float[np.ndarray, "n d_s"],
+    seed: int,
 ) -> PIDEstimate:
-    """Return the estimate on the assumption of Gaussian variables, with bootstrap intervals."""
+    """Return the estimate on the assumption of Gaussian variables, its spread from halves."""
     found = gaussian_pid_from_samples(targets, teacher, student)
-    random = np.random.default_rng(derive_seed("gaussian", len(targets)))
+    random = np.random.default_rng(derive_seed(seed, "gaussian"))
     again = []
     for _ in range(50):
         rows = random.choice(len(targets), len(targets) // 2, replace=False)
@@ -290,7 +293,12 @@ def by_gaussian(
         probe_shortfall={},
         kept={},
         warnings=(GAUSSIAN,),
-        settings={"method": "gaussian", "rows_used": found.samples, "level": 0.95},
+        settings={
+            "method": "gaussian",
+            "seed": seed,
+            "rows_used": found.samples,
+            "level": 0.95,
+        },
     )
 
 

@@ -13,7 +13,6 @@ from torch import Tensor
 from limbeck.randomness import generator
 
 
-FLOOR = 1e-5  # of a posterior: nobody is sure, and no row decides alone
 ROWS = 8000  # that the vertices are fitted on, at most
 BATCH = 500  # rows of a step
 SCREENING = 60  # steps of every start

@@ -13,6 +13,7 @@ from jaxtyping import Float, Float32, Int
 from limbeck.information.hull import Hull, fit_hull
 from limbeck.information.pid import ATOMS
 from limbeck.information.probes import Probe
+from limbeck.information.samples import entropy as target_entropy
 from limbeck.randomness import derive_seed
 
 
@@ -118,14 +119,11 @@ def figures_of(full: Terms, coarse: Terms, targets: Int[np.ndarray, " n"]) -> Fi
     and the extrapolated part, which is not known better than to its own size.
     """
     n = len(targets)
-    counts = np.bincount(targets)
-    shares = counts / n
-    surprise = -np.log(shares[targets])
-    # Miller and Madow: the entropy of counts is low by about this.
-    entropy = float(surprise.mean()) + (np.count_nonzero(counts) - 1) / (2 * n)
+    surprise = -np.log(np.bincount(targets)[targets] / n)
+    to_bits = 1.0 / math.log(2.0)
+    entropy = target_entropy(targets) / to_bits
     rows, quarter = full.stacked(), coarse.stacked()
     step = CURVE * (rows - quarter)
-    to_bits = 1.0 / math.log(2.0)
     values, measured, widths = {}, {}, {}
     for name, weights in _weights().items():
         share = float(weights.sum())

@@ -101,7 +101,8 @@ def _train(
     def loss(rows: Tensor) -> Tensor:
         return F.cross_entropy(network(x[rows]) + offset[rows], y[rows])
 
-    best, kept = float("inf"), {}
+    best = float("inf")
+    kept = {name: p.detach().clone() for name, p in network.named_parameters()}
     for step in range(steps + 1):
         if step % max(steps // LOOKS, 1) == 0 or step == steps:
             with torch.no_grad():

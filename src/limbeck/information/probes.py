@@ -66,12 +66,15 @@ def cross_fit(
         device: Where the network trains.
     """
     features = narrowed(features, WIDEST, seed)
-    folds = _folds(targets, 5 if len(targets) <= SMALL else 3, seed)
+    count = 5 if len(targets) <= SMALL else 3
+    places = _places(targets, seed)
+    folds, few = places % count, places // count % 4 == 0
     full: dict[str, np.ndarray] = {}
     coarse: dict[str, np.ndarray] = {}
-    for fold in range(int(folds.max()) + 1):
-        held, used = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
-        for found, rows in ((full, used), (coarse, used[: max(len(used) // 4, 2)])):
+    for fold in range(count):
+        held, used = np.flatnonzero(folds == fold), folds != fold
+        for found, among in ((full, used), (coarse, used & few)):
+            rows = np.flatnonzero(among)
             said = _said(features, targets, classes, rows, held, seed, device)
             for name, logs in said.items():
                 into = found.setdefault(name, np.empty((len(targets), classes), np.float32))
@@ -96,13 +99,16 @@ def floored(posteriors: Float[np.ndarray, "n classes"]) -> Float32[np.ndarray, "
     return (raised / raised.sum(1, keepdims=True)).astype(np.float32)
 
 
-def _folds(targets: Int[np.ndarray, " n"], count: int, seed: int) -> Int[np.ndarray, " n"]:
-    """Return each row's fold; every class is spread evenly, in random order."""
+def _places(targets: Int[np.ndarray, " n"], seed: int) -> Int[np.ndarray, " n"]:
+    """Return each row's place when sorted by class, in random order within one.
+
+    Every k-th place is then a share of the rows that holds its part of every class, however the
+    rows were sorted.
+    """
     random = np.random.default_rng(derive_seed(seed, "folds"))
-    order = np.lexsort((random.random(len(targets)), targets))
-    folds = np.empty(len(targets), dtype=np.int64)
-    folds[order] = np.arange(len(targets)) % count
-    return folds
+    places = np.empty(len(targets), dtype=np.int64)
+    places[np.lexsort((random.random(len(targets)), targets))] = np.arange(len(targets))
+    return places
 
 
 def _said(
@@ -121,33 +127,33 @@ def _said(
     narrow, to_narrow = (directions.reduced(features[rows]) for rows in (used, held))
     width = narrow.shape[1]
     shape = width + width * (width + 1) / 2
-    fitted = {"linear": (linear(flat, y, classes), flat, to_flat, classes * (flat.shape[1] + 1))}
-
-    def add(name: str, classifier: object, numbers: float) -> None:
-        fitted[name] = (classifier, narrow, to_narrow, numbers)  # type: ignore[assignment]
-
-    add("quadratic", quadratic(narrow, y, classes), classes * shape)
+    # Classifiers, with how many numbers were fitted.
+    fitted = {"quadratic": (quadratic(narrow, y, classes), classes * shape)}
     for count in (classes + 2, 3 * classes) if classes <= FEW else (classes + 2,):
         if 5 * count <= len(used):
             found = clusters(narrow, y, classes, count=count, seed=seed)
-            add(f"clusters {count}", found, count * (shape + classes))
+            fitted[f"clusters {count}"] = found, count * (shape + classes)
     if classes <= FEW:
         found = subclasses(narrow, y, classes, count=2, seed=seed)
-        add("subclasses", found, 2 * classes * shape)
+        fitted["subclasses"] = found, 2 * classes * shape
     shares = np.bincount(y, minlength=classes) + 0.5
     prior = np.log(shares / shares.sum()).astype(np.float32)
-    logs = {"prior": np.broadcast_to(prior, (len(held), classes))}
-    # The network starts from the classifier with the best likelihood, less one nat a parameter.
-    best, start = -prior[y].mean(), np.broadcast_to(prior, (len(used), classes))
-    beginning = "prior"
-    for name, (classifier, own, other, numbers) in fitted.items():
-        here = classifier(own)
-        cost = -here[np.arange(len(used)), y].mean() + numbers / len(used)
-        if cost < best:
-            best, start, beginning = cost, here, name
-        logs[name] = classifier(other).astype(np.float32)
-    network = correction(narrow, y, start, seed=seed, device=device)
-    logs["network"] = network(to_narrow, logs[beginning]).astype(np.float32)
+    flatly = linear(flat, y, classes)
+    said = {
+        "prior": (*(np.broadcast_to(prior, (len(rows), classes)) for rows in (used, held)), 0.0),
+        "linear": (flatly(flat), flatly(to_flat), classes * (flat.shape[1] + 1.0)),
+        **{name: (tell(narrow), tell(to_narrow), cost) for name, (tell, cost) in fitted.items()},
+    }
+
+    def cost(name: str) -> float:
+        """Return the cross-entropy of the rows fitted on and one nat a number."""
+        own, _, numbers = said[name]
+        return (numbers - float(own[np.arange(len(used)), y].sum())) / len(used)
+
+    best = min(said, key=cost)
+    network = correction(narrow, y, said[best][0], seed=seed, device=device)
+    logs = {name: other.astype(np.float32) for name, (_, other, _) in said.items()}
+    logs["network"] = network(to_narrow, logs[best]).astype(np.float32)
     return logs
 
 

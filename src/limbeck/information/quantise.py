@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int, Int64, Real
 
 from limbeck.checks import ArgumentError, DataError, ShapeError
+from limbeck.information.entropy import table_entropy
 
 
 STARTS = 10  # one start of k-means lets the information of 5 symbols wander by 0.07 bits
@@ -229,10 +230,7 @@ def kept_information(
 
 def _entropy(numbers: Int[np.ndarray, " n"]) -> float:
     """Return the entropy [bits] of what was counted, corrected as Miller and Madow do."""
-    counts = np.bincount(numbers)
-    shares = counts[counts > 0] / len(numbers)
-    missing = (len(shares) - 1) / (2 * len(numbers) * math.log(2.0))
-    return -float(shares @ np.log2(shares)) + missing
+    return table_entropy(np.bincount(numbers), correction="miller-madow")
 
 
 def _centres(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from limbeck.checks import DataError, ShapeError
+from limbeck.information.entropy import table_entropy
 from limbeck.randomness import derive_seed
 
 
@@ -140,8 +139,4 @@ def chosen_rows(rows: int, seed: int) -> Int[np.ndarray, " m"] | slice:
 
 def entropy(targets: Int[np.ndarray, " n"]) -> float:
     """Return H(Y) of the counts with Miller and Madow's correction [bits]."""
-    counts = np.bincount(targets)
-    counts = counts[counts > 0]
-    shares = counts / counts.sum()
-    nats = -float((shares * np.log(shares)).sum()) + (len(counts) - 1) / (2 * counts.sum())
-    return nats / math.log(2.0)
+    return table_entropy(np.bincount(targets), correction="miller-madow")
