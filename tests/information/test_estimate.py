@@ -301,15 +301,6 @@ def test_bad_input_is_named(arguments, options, error, message, without_shape_ho
         estimate_pid(*arguments, **options)
 
 
-def test_too_many_classes_for_the_hull_are_refused():
-    targets = np.repeat(np.arange(501), 2)
-    rows = np.random.default_rng(0).normal(size=(1002, 3))
-    with pytest.raises(ArgumentError, match="at most 500 classes"):
-        estimate_pid(targets, rows, rows)
-    with pytest.raises(ArgumentError, match="got 501"):
-        pid_from_posteriors(targets, *(np.full((1002, 501), 1 / 501),) * 2)
-
-
 def test_bad_posteriors_are_named(without_shape_hook):
     half = np.full((100, 2), 0.5)
     with pytest.raises(ShapeError, match="student_posteriors 99"):

@@ -164,3 +164,20 @@ def test_few_rows_whose_means_differ_do_not_lead_astray():
         lost.append(broja_pid(pmf / pmf.sum()).union - bound)
     assert min(lost) >= -1e-3
     assert np.mean(lost) < 0.015
+
+
+def test_labels_that_are_taken_for_each_other_share_a_vertex(monkeypatch):
+    """Three pairs of labels that nobody tells apart need no more than a vertex a pair."""
+    random = np.random.default_rng(2)
+    pairs = random.dirichlet(np.full(27, 0.4)).reshape(3, 3, 3)
+    pmf = np.repeat(pairs, 2, axis=0) / 2
+    counts, y, teacher, student = table_rows(pmf, 3000)
+    monkeypatch.setattr("limbeck.information.hull.VERTICES", 3)
+    hull = fit_hull(teacher, student, y, seed=0)
+    assert 1 < len(hull.vertices) <= 3
+    first, second = hull.duals(teacher, student)
+    at = y[:, None]
+    bound = float((first.gather(1, at) + second.gather(1, at)).mean()) / math.log(2)
+    shares = np.bincount(y.numpy()) / len(y)
+    bound -= float((shares * np.log2(shares)).sum())
+    assert bound == pytest.approx(broja_pid(counts).union, abs=2e-3)

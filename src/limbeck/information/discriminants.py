@@ -11,6 +11,7 @@ from scipy.linalg import solve_triangular
 from scipy.special import logsumexp
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
+from threadpoolctl import threadpool_limits
 
 from limbeck.information.directions import class_means
 from limbeck.randomness import derive_seed
@@ -109,7 +110,8 @@ def _mixture(
         init_params="k-means++",
         random_state=derive_seed(seed, "mixture") % 2**32,
     )
-    with warnings.catch_warnings():
+    # Its matrices are small: two threads of BLAS take up to seven times as long as one.
+    with threadpool_limits(1, "blas"), warnings.catch_warnings():
         # A probe need not be at its likelihood's maximum; it is judged on other rows.
         warnings.simplefilter("ignore", ConvergenceWarning)
         return mixture.fit(rows)

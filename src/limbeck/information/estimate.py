@@ -15,7 +15,6 @@ from limbeck.information.probes import Probe, floored
 
 
 METHODS = ("hull", "cells", "kmeans", "gaussian")
-MOST_CLASSES = 500  # of the hull, whose cost grows with their square
 
 Array = np.ndarray | Tensor
 
@@ -67,13 +66,12 @@ def estimate_pid(
         ShapeError: If the numbers of rows differ, or features are not matrices.
         DataError: If values are not finite, targets are not class numbers, or rows or classes are
             too few.
-        ArgumentError: If an option is unknown or has no meaning for the method, or the hull gets
-            more than 500 classes.
+        ArgumentError: If an option is unknown or has no meaning for the method.
 
     Note:
         At most 200,000 rows are used, chosen by the seed. Features beyond 512 columns are reduced
-        to principal components. The cost of the hull grows with the square of the number of
-        classes: ``benchmarks/measure.py`` has it for 10 and 100.
+        to principal components. Time and memory grow with rows times classes:
+        ``benchmarks/measure.py`` has both for 10, 100 and 1,000 classes.
 
     Example:
         The teacher sees the class, the student only which half it is in.
@@ -125,7 +123,6 @@ def estimate_pid(
         {} if fitted is None else fitted,
     )
     if method == "hull":
-        _check_classes(where, classes)
         return by_hull(given)
     return by_cells(given, n_symbols) if method == "cells" else by_clusters(given, n_symbols)
 
@@ -156,7 +153,7 @@ def pid_from_posteriors(
     Raises:
         ShapeError: If the numbers of rows or classes differ.
         DataError: If a row is no distribution, or rows or classes are too few.
-        ArgumentError: If ``method`` is unknown, or the hull gets more than 500 classes.
+        ArgumentError: If ``method`` is unknown.
 
     Example:
         A teacher that is right and sure, a student that always says the same.
@@ -198,14 +195,5 @@ def pid_from_posteriors(
         samples.device_of(teacher_posteriors),
     )
     if method == "hull":
-        _check_classes(where, classes)
         return by_hull(given)
     return by_cells(given, None)
-
-
-def _check_classes(where: str, classes: int) -> None:
-    if classes > MOST_CLASSES:
-        raise ArgumentError(
-            f"{where}: expected at most {MOST_CLASSES} classes with method 'hull'; got {classes}. "
-            "Measure a part of the classes, or their super-classes; more would take hours."
-        )

@@ -154,8 +154,8 @@ def by_cells(given: Given, n_symbols: int | None) -> PIDEstimate:
 def by_hull(given: Given) -> PIDEstimate:
     """Return the estimate through the hull of cross-fitted posteriors."""
     probes = _probes(given)
-    full, coarse = terms_of(probes, given.targets, seed=given.seed, device=given.device)
-    figures = figures_of(full, coarse, given.targets)
+    full, coarse, gap = terms_of(probes, given.targets, seed=given.seed, device=given.device)
+    figures = figures_of(full, coarse, given.targets, gap or 0.0)
     extrapolated = {name: float(figures.values[name] - figures.measured[name]) for name in NAMES}
     far = [
         name
@@ -166,7 +166,8 @@ def by_hull(given: Given) -> PIDEstimate:
     found = {
         name: _estimate(
             figures.values[name],
-            figures.widths[name],
+            figures.below[name],
+            figures.above[name],
             len(given.targets),
             name not in far,
             extrapolated=extrapolated[name],
@@ -182,6 +183,7 @@ def by_hull(given: Given) -> PIDEstimate:
             side: max(extrapolated[f"mutual_{side}"], 0.0) for side in (*SIDES, "joint")
         },
         kept={},
+        hull_gap=gap,
         warnings=(*_few(given), *_unresolved(far)),
         settings=given.settings(
             "hull",
@@ -231,6 +233,7 @@ def _of_table(
         name: _estimate(
             table.corrected[name],
             1.96 * table.spread[name],
+            1.96 * table.spread[name],
             table.n,
             name not in table.untrusted,
             counted=table.raw[name],
@@ -250,6 +253,7 @@ def _of_table(
         rivals=cheap,
         probe_shortfall={},
         kept=dict(kept),
+        hull_gap=None,
         warnings=(*_few(given), *_unresolved(list(table.untrusted)), *lost),
         settings=given.settings(method, n_symbols=count),
     )
@@ -275,6 +279,7 @@ def by_gaussian(
         name: _estimate(
             getattr(found.corrected, name),
             1.96 * spread[name],
+            1.96 * spread[name],
             found.samples,
             True,
             uncorrected=getattr(found.raw, name),
@@ -292,6 +297,7 @@ def by_gaussian(
         rivals={"cka": linear_cka(teacher, student), **explained},
         probe_shortfall={},
         kept={},
+        hull_gap=None,
         warnings=(GAUSSIAN,),
         settings={
             "method": "gaussian",
@@ -307,14 +313,17 @@ def _rivals(given: Given, probes: Mapping[str, Probe]) -> dict[str, float]:
     return {**found, "cka": linear_cka(given.teacher, given.student)}
 
 
-def _estimate(value: float, width: float, n: int, resolved: bool, **settings: float) -> Estimate:
+def _estimate(
+    value: float, below: float, above: float, n: int, resolved: bool, **settings: float
+) -> Estimate:
     """Return the estimate clipped at zero; at zero its interval has one side."""
-    value, width = float(value), max(float(width), LEAST_WIDTH)
+    value = float(value)
+    below, above = (max(float(side), LEAST_WIDTH) for side in (below, above))
     kept = max(value, 0.0)
     return Estimate(
         value=kept,
-        lower=max(value - width, 0.0),
-        upper=kept + width,
+        lower=max(value - below, 0.0),
+        upper=kept + above,
         n=n,
         unit="bits",
         status="resolved" if resolved else "unresolved",

@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Int64
+from sklearn.cluster import KMeans
 from torch import Tensor
+from torch.nn import functional as F
 
-from limbeck.randomness import generator
+from limbeck.randomness import derive_seed, generator
 
 
 ROWS = 8000  # that the vertices are fitted on, at most
@@ -18,6 +20,7 @@ BATCH = 500  # rows of a step
 SCREENING = 60  # steps of every start
 STEPS = 250  # steps of the best starts; four times as many where there are many classes
 MANY = 25  # classes
+VERTICES = 64  # at most: with more classes, each vertex starts from a group of them
 FINALISTS = 2
 PROJECTION = 60  # steps that bring a row to its nearest point of the hull
 
@@ -117,7 +120,8 @@ def fit_hull(
     """Return the hull that bounds the union information best on these rows.
 
     Starts: the student's mean posterior for each predicted label, the corners of the simplex, a
-    point; each with teacher and student in both roles. Adam raises the bound for each; its gradient
+    point; each with teacher and student in both roles. Where classes are many, labels that are
+    taken for each other share a vertex. Adam raises the bound for each; its gradient
     is that of the inner projections held fixed. The best few go on, and the best of all is taken,
     judged by the rows' labels.
 
@@ -145,7 +149,7 @@ def fit_hull(
         return Hull(_climb(tight, loose, start.vertices, steps, random), start.turned)
 
     if start is None:
-        tried = [climbed(hull, SCREENING) for hull in _starts(teacher, student, prior)]
+        tried = [climbed(hull, SCREENING) for hull in _starts(teacher, student, prior, seed)]
     else:
         tried = [start]
     tried.sort(key=value, reverse=True)
@@ -159,15 +163,27 @@ def _starts(
     teacher: Float[Tensor, "n classes"],
     student: Float[Tensor, "n classes"],
     prior: Float[Tensor, " classes"],
+    seed: int,
 ) -> Iterator[Hull]:
-    classes = len(prior)
-    corners = torch.eye(classes, dtype=teacher.dtype, device=teacher.device)
     for turned, loose in ((False, student), (True, teacher)):
-        cells = torch.zeros_like(corners).index_add_(0, loose.argmax(1), loose)
-        likely = cells / cells.sum(1, keepdim=True).clamp_min(1e-12) / prior
+        cells = loose.new_zeros(len(prior), len(prior)).index_add_(0, loose.argmax(1), loose)
+        group = _groups(cells, seed)
+        corners = F.one_hot(group).T.to(loose)
+        shared = corners @ cells
+        likely = shared / shared.sum(1, keepdim=True).clamp_min(1e-12) / prior
         yield Hull(likely.clamp_min(1e-3), turned)
         yield Hull(corners + 0.01, turned)
         yield Hull(0.3 * corners + 1.0, turned)
+
+
+def _groups(cells: Float[Tensor, "classes classes"], seed: int) -> Int64[Tensor, " classes"]:
+    """Return each label's vertex: its own, or one for those with similar posteriors."""
+    classes = len(cells)
+    if classes <= VERTICES:
+        return torch.arange(classes, device=cells.device)
+    shapes = (cells / cells.sum(1, keepdim=True).clamp_min(1e-12)).sqrt().cpu().numpy()
+    grouped = KMeans(VERTICES, n_init="auto", random_state=derive_seed(seed, "groups") % 2**32)
+    return torch.as_tensor(grouped.fit_predict(shapes)).long().to(cells.device)
 
 
 def _climb(

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Float32, Int
 
+from limbeck.information.bracket import hull_gap
 from limbeck.information.hull import Hull, fit_hull
 from limbeck.information.pid import ATOMS
 from limbeck.information.probes import Probe
@@ -45,12 +46,14 @@ class Figures:
     Attributes:
         values: Extrapolated to probes fitted on endless rows.
         measured: With the probes as they are.
-        widths: Half the width of the 95 % interval.
+        below: How far the 95 % interval reaches below the value.
+        above: How far it reaches above.
     """
 
     values: Mapping[str, float]
     measured: Mapping[str, float]
-    widths: Mapping[str, float]
+    below: Mapping[str, float]
+    above: Mapping[str, float]
 
 
 def hull_terms(
@@ -63,10 +66,7 @@ def hull_terms(
     starts: Sequence[Hull | None] = (None, None),
 ) -> tuple[Float[np.ndarray, " n"], tuple[Hull, ...]]:
     """Return lambda + mu at each row's label [nats], and the two hulls that other rows chose."""
-    random = np.random.default_rng(derive_seed(seed, "halves"))
-    order = np.lexsort((random.random(len(targets)), targets))
-    half = np.empty(len(targets), dtype=np.int64)
-    half[order] = np.arange(len(targets)) % 2
+    half = _halves(targets, seed)
     p, q = (torch.as_tensor(side).to(device) for side in (teacher, student))
     y = torch.as_tensor(targets, dtype=torch.int64).to(device)
     found, hulls = np.empty(len(targets)), []
@@ -76,6 +76,14 @@ def hull_terms(
         hulls.append(hull)
         found[half != turn] = _at_labels(hull, p[held], q[held], y[held])
     return found, tuple(hulls)
+
+
+def _halves(targets: Int[np.ndarray, " n"], seed: int) -> Int[np.ndarray, " n"]:
+    """Return 0 or 1 for each row; every class is split evenly."""
+    random = np.random.default_rng(derive_seed(seed, "halves"))
+    half = np.empty(len(targets), dtype=np.int64)
+    half[np.lexsort((random.random(len(targets)), targets))] = np.arange(len(targets)) % 2
+    return half
 
 
 def _at_labels(
@@ -95,8 +103,8 @@ def terms_of(
     *,
     seed: int,
     device: torch.device | str = "cpu",
-) -> tuple[Terms, Terms]:
-    """Return the terms of the probes and those of their coarse versions."""
+) -> tuple[Terms, Terms, float | None]:
+    """Return the terms of the probes, of their coarse versions, and the hull's gap [bits]."""
     index = np.arange(len(targets))
 
     def terms(kind: str, starts: Sequence[Hull | None]) -> tuple[Terms, tuple[Hull, ...]]:
@@ -108,15 +116,20 @@ def terms_of(
         return Terms(logs["teacher"], logs["student"], logs["joint"], union), hulls
 
     full, hulls = terms("posteriors", (None, None))
-    return full, terms("coarse", hulls)[0]
+    held = _halves(targets, seed) == 1  # of the first hull
+    sides = [probes[side].posteriors[held] for side in ("teacher", "student")]
+    return full, terms("coarse", hulls)[0], hull_gap(hulls[0], *sides, seed=seed)
 
 
-def figures_of(full: Terms, coarse: Terms, targets: Int[np.ndarray, " n"]) -> Figures:
+def figures_of(
+    full: Terms, coarse: Terms, targets: Int[np.ndarray, " n"], gap: float = 0.0
+) -> Figures:
     r"""Return the atoms with what the probes lack extrapolated, and their intervals.
 
     Each cross-entropy is extrapolated as :math:`v + (v - v_{n/4})/3`, row by row, so that the
     identities between atoms and informations hold. The interval joins the rows' standard error
-    and the extrapolated part, which is not known better than to its own size.
+    and the extrapolated part, which is not known better than to its own size. What the union
+    information may be more than the hull's bound, ``gap`` [bits], lengthens it on that side.
     """
     n = len(targets)
     surprise = -np.log(np.bincount(targets)[targets] / n)
@@ -124,15 +137,17 @@ def figures_of(full: Terms, coarse: Terms, targets: Int[np.ndarray, " n"]) -> Fi
     entropy = target_entropy(targets) / to_bits
     rows, quarter = full.stacked(), coarse.stacked()
     step = CURVE * (rows - quarter)
-    values, measured, widths = {}, {}, {}
+    values, measured, below, above = {}, {}, {}, {}
     for name, weights in _weights().items():
         share = float(weights.sum())
         own = weights @ (rows + step) + share * surprise
         values[name] = (float((weights @ (rows + step)).mean()) + share * entropy) * to_bits
         measured[name] = (float((weights @ rows).mean()) + share * entropy) * to_bits
         error = QUANTILE * float(own.std()) / math.sqrt(n) * to_bits
-        widths[name] = math.hypot(error, WIDENING * (values[name] - measured[name]))
-    return Figures(values, measured, widths)
+        width = math.hypot(error, WIDENING * (values[name] - measured[name]))
+        further = gap * weights[INFORMATIONS.index("union")]
+        below[name], above[name] = width - min(further, 0.0), width + max(further, 0.0)
+    return Figures(values, measured, below, above)
 
 
 def _weights() -> dict[str, Float[np.ndarray, " 4"]]:

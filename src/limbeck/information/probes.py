@@ -19,7 +19,8 @@ from limbeck.randomness import derive_seed
 
 FLOOR = 1e-5  # of a posterior: no row decides alone
 WIDEST = 512  # principal components that a probe sees
-FEW = 25  # classes up to which clusters and subclasses are tried in more numbers
+FEW = 25  # classes up to which clusters and subclasses are tried
+SHAPED = 200  # classes up to which each is tried with a Gaussian of its own
 SMALL = 5000  # rows up to which five folds are cheap
 
 
@@ -128,12 +129,14 @@ def _said(
     width = narrow.shape[1]
     shape = width + width * (width + 1) / 2
     # Classifiers, with how many numbers were fitted.
-    fitted = {"quadratic": (quadratic(narrow, y, classes), classes * shape)}
-    for count in (classes + 2, 3 * classes) if classes <= FEW else (classes + 2,):
-        if 5 * count <= len(used):
-            found = clusters(narrow, y, classes, count=count, seed=seed)
-            fitted[f"clusters {count}"] = found, count * (shape + classes)
+    fitted = {}
+    if classes <= SHAPED:
+        fitted["quadratic"] = quadratic(narrow, y, classes), classes * shape
     if classes <= FEW:
+        for count in (classes + 2, 3 * classes):
+            if 5 * count <= len(used):
+                found = clusters(narrow, y, classes, count=count, seed=seed)
+                fitted[f"clusters {count}"] = found, count * (shape + classes)
         found = subclasses(narrow, y, classes, count=2, seed=seed)
         fitted["subclasses"] = found, 2 * classes * shape
     shares = np.bincount(y, minlength=classes) + 0.5
