@@ -56,6 +56,11 @@ class Recorder:
         return self.answer(len(self.calls) - 1)
 
 
+def measure(*arguments: Any, **options: Any) -> Any:
+    """Measure on the CPU."""
+    return lb.measure(*arguments, **{"device": "cpu", **options})
+
+
 def run_rank(rank: int, world: int, folder: str) -> None:
     """Measure on this rank and save what the estimator was given and what came of it."""
     torch.set_num_threads(1)

@@ -17,7 +17,6 @@ from limbeck.information.entropy import (
     extrapolated,
     table_entropy,
     table_mutual_information,
-    two_point,
 )
 
 
@@ -74,9 +73,6 @@ def test_extrapolation_solves_its_equations():
     values = source.normal(size=(3, 4))
     system = np.array([[1, 1, 1], [1, 2, 4], [1, 4, 16]])
     np.testing.assert_allclose(extrapolated(*values), np.linalg.solve(system, values)[0])
-    np.testing.assert_allclose(
-        two_point(values[0], values[1]), np.linalg.solve(system[:2, :2], values[:2])[0]
-    )
 
 
 @QUICK

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from helpers.measured import Recorder
+from helpers.measured import measure
 from helpers.small import good_teacher, network, rows
 from torch import nn
 from torch.utils.data import TensorDataset
@@ -13,18 +13,6 @@ import limbeck as lb
 from limbeck.checks import ArgumentError, DataError, LayerError, ModelError, ShapeError
 from limbeck.training import measuring
 from limbeck.training.own_scores import posteriors_of
-
-
-@pytest.fixture
-def recorder(monkeypatch):
-    """Put a recorder in the estimator's place: these tests are about what it is given."""
-    found = Recorder()
-    monkeypatch.setattr(measuring, "estimate_pid", found)
-    return found
-
-
-def measure(*arguments, **options):
-    return lb.measure(*arguments, **{"device": "cpu", **options})
 
 
 def test_default_on_a_known_truth():

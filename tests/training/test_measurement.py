@@ -5,25 +5,12 @@ import json
 import pytest
 import torch
 from helpers import measured
-from helpers.measured import Recorder, pid_estimate
+from helpers.measured import Recorder, measure, pid_estimate
 from helpers.small import good_teacher, network, rows
 
-import limbeck as lb
 from limbeck.checks import ArgumentError, ModelError
 from limbeck.training import measuring
 from limbeck.training.saving import save_model
-
-
-@pytest.fixture
-def recorder(monkeypatch):
-    """Put a recorder in the estimator's place: these tests are about what it is given."""
-    found = Recorder()
-    monkeypatch.setattr(measuring, "estimate_pid", found)
-    return found
-
-
-def measure(*arguments, **options):
-    return lb.measure(*arguments, **{"device": "cpu", **options})
 
 
 def test_several_students_and_teachers(recorder, tmp_path):

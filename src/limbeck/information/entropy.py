@@ -140,27 +140,6 @@ def extrapolated(full: Values, half: Values, quarter: Values) -> Values:
     return (8.0 * full - 6.0 * half + quarter) / 3.0
 
 
-def two_point(full: Values, half: Values) -> Values:
-    """Extrapolate estimates to a sample without end by a line in 1/N: 2 v(N) - v(N/2).
-
-    Less spread than :func:`extrapolated`, and only the leading term of the bias removed.
-
-    Args:
-        full: Estimate from the whole sample; a number, or an array of several quantities.
-        half: Mean of the estimates from two disjoint halves of it.
-
-    Returns:
-        The extrapolated estimate, in the unit of the estimates; not clipped.
-
-    Example:
-        v(N) = 1 + 8/N is 2 at N = 8 and 3 at N = 4.
-
-        >>> two_point(2.0, 3.0)
-        1.0
-    """
-    return 2.0 * full - half
-
-
 def disjoint_parts(
     counts: Integer[np.ndarray, "*cells"], *, seed: int = 0
 ) -> tuple[Int[np.ndarray, "2 ..."], Int[np.ndarray, "4 ..."]]:
