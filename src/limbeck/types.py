@@ -54,6 +54,11 @@ class Loss(Protocol):
     of ``"student"`` and ``"teacher"``), ``needs_logits`` (compares class scores), ``tasks`` (names
     of the tasks it is meant for; absent means all), ``published_weights`` (task, distillation) and
     ``prepare(student, teacher, batch)``, called once with a first batch before training.
+
+    A loss that alternates has ``begin_epoch(epoch, epochs)``, which says whether an epoch, counted
+    from 0, is an auxiliary one: then the student rests and ``auxiliary_loss(student, teacher,
+    batch)`` is lowered over ``auxiliary_parameters()``, which take no gradient in the other epochs
+    unless they are among ``main_parameters()`` too.
     """
 
     def __call__(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from limbeck.losses import ITRD, LOSSES, WeightedSum
+from limbeck.losses import CRD, ITRD, LOSSES, VID, WeightedSum
 from limbeck.types import Batch, Outputs
 
 
@@ -22,13 +22,13 @@ SPLIT = 5  # rows of the first of two ranks
 
 
 def all_terms() -> WeightedSum:
-    """Return a sum of every loss that may be summed."""
+    """Return a sum of every loss that may be summed; CC would make it depend on the order."""
     losses = {name: make() for name, make in LOSSES.items()}
     return WeightedSum(
         {
             name: (0.5 + place, loss)
             for place, (name, loss) in enumerate(losses.items())
-            if not hasattr(loss, "auxiliary_loss")
+            if not hasattr(loss, "auxiliary_loss") and name != "cc"
         }
     )
 
@@ -37,6 +37,8 @@ CASES: dict[str, Callable[[], nn.Module]] = {**LOSSES, "weighted_sum": all_terms
 VARIANTS: dict[str, Callable[[], nn.Module]] = {
     "itrd_paper_code": lambda: ITRD(paper_code=True),
     "itrd_local": lambda: ITRD(across_ranks=False),
+    "crd_queue": lambda: CRD(queue=6),
+    "vid_paper_code": lambda: VID(paper_code=True),
 }
 
 

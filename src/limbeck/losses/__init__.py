@@ -7,7 +7,18 @@ use to the modules; each of them can be built without arguments.
 from torch import nn
 
 from limbeck.labels import cross_entropy as cross_entropy
+from limbeck.losses.attention import AT as AT, attention_transfer_loss as attention_transfer_loss
+from limbeck.losses.cc import (
+    CC as CC,
+    correlation_congruence_loss as correlation_congruence_loss,
+)
+from limbeck.losses.crd import CRD as CRD, crd_loss as crd_loss
+from limbeck.losses.ctkd import CTKD as CTKD, ctkd_loss as ctkd_loss
+from limbeck.losses.dist import DIST as DIST, dist_loss as dist_loss
+from limbeck.losses.dkd import DKD as DKD, dkd_loss as dkd_loss
+from limbeck.losses.eakd import EAKD as EAKD, eakd_loss as eakd_loss
 from limbeck.losses.features import pooled as pooled
+from limbeck.losses.fitnet import FitNet as FitNet, hint_loss as hint_loss
 from limbeck.losses.itrd import (
     ITRD as ITRD,
     correlation_loss as correlation_loss,
@@ -15,8 +26,51 @@ from limbeck.losses.itrd import (
     mutual_information_loss as mutual_information_loss,
 )
 from limbeck.losses.kd import KD as KD, kd_loss as kd_loss
+from limbeck.losses.luminet import LumiNet as LumiNet, luminet_loss as luminet_loss
 from limbeck.losses.match import Match as Match, match_loss as match_loss
+from limbeck.losses.mlkd import MLKD as MLKD, mlkd_loss as mlkd_loss
+from limbeck.losses.nst import NST as NST, nst_loss as nst_loss
+from limbeck.losses.pkt import PKT as PKT, pkt_loss as pkt_loss
+from limbeck.losses.rid import RID as RID, rid_loss as rid_loss
+from limbeck.losses.rkd import RKD as RKD, rkd_loss as rkd_loss
+from limbeck.losses.rld import RLD as RLD, rld_loss as rld_loss
+from limbeck.losses.similarity import SP as SP, similarity_loss as similarity_loss
+from limbeck.losses.skd import SKD as SKD, gram_mahalanobis_loss as gram_mahalanobis_loss
+from limbeck.losses.standardised import Standardised as Standardised, standardised as standardised
+from limbeck.losses.ted import TED as TED
+from limbeck.losses.ttm import (
+    TTM as TTM,
+    WTTM as WTTM,
+    ttm_loss as ttm_loss,
+    wttm_loss as wttm_loss,
+)
+from limbeck.losses.vid import VID as VID, vid_loss as vid_loss
 from limbeck.losses.weighted_sum import WeightedSum as WeightedSum
 
 
-LOSSES: dict[str, type[nn.Module]] = {"itrd": ITRD, "kd": KD, "match": Match}
+LOSSES: dict[str, type[nn.Module]] = {
+    "itrd": ITRD,
+    "kd": KD,
+    "match": Match,
+    "dkd": DKD,
+    "dist": DIST,
+    "lskd": Standardised,
+    "ttm": TTM,
+    "wttm": WTTM,
+    "rld": RLD,
+    "luminet": LumiNet,
+    "ctkd": CTKD,
+    "mlkd": MLKD,
+    "skd": SKD,
+    "rid": RID,
+    "ted": TED,
+    "fitnet": FitNet,
+    "at": AT,
+    "sp": SP,
+    "rkd": RKD,
+    "pkt": PKT,
+    "vid": VID,
+    "nst": NST,
+    "cc": CC,
+    "crd": CRD,
+}

@@ -6,11 +6,11 @@ import math
 from typing import ClassVar
 
 import torch
-import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from limbeck.checks import ArgumentError, ShapeError, check_between, check_positive, check_same_rows
+from limbeck.losses.connectors import Layer, layer_names, seeded
 from limbeck.losses.features import feature_of, pooled
 from limbeck.losses.numerics import (
     at_least_float32,
@@ -20,7 +20,7 @@ from limbeck.losses.numerics import (
     without_autocast,
 )
 from limbeck.losses.pairs import pair_sum
-from limbeck.randomness import generator
+from limbeck.losses.whole_batch import rows_before
 from limbeck.ranks import gather_rows, sum_over_ranks, world_size
 from limbeck.types import Batch, Outputs
 
@@ -248,7 +248,7 @@ def mutual_information_loss(
     columns, first, share = rows, 0, 1
     if across_ranks and world_size() > 1:
         columns = gather_rows(rows[0]), gather_rows(rows[1])
-        first, share = _rows_before(student), world_size()
+        first, share = rows_before(student), world_size()
         counts = sum_over_ranks(counts)
     n_student, n_both = counts.clamp_min(1.0)
     ratio = (n_student / n_both).square() if paper_code else torch.ones_like(n_both)
@@ -285,7 +285,7 @@ class ITRD(nn.Module):
 
     def __init__(
         self,
-        layer: str | dict[str, str] = "penultimate",
+        layer: Layer = "penultimate",
         *,
         student_width: int | None = None,
         teacher_width: int | None = None,
@@ -298,13 +298,7 @@ class ITRD(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        names = {"student": layer, "teacher": layer} if isinstance(layer, str) else layer
-        if set(names) != {"student", "teacher"}:
-            raise ArgumentError(
-                "ITRD: expected `layer` to be a name or a dict with the keys student and teacher; "
-                f"got the keys {', '.join(map(str, names)) or 'none'}."
-            )
-        self.layers = {side: (names[side],) for side in ("student", "teacher")}
+        self.layers = layer_names("ITRD", layer, one=True)
         self.alpha, self.eps, self.paper_code = alpha, eps, paper_code
         self.correlation_weight, self.mutual_weight = correlation_weight, mutual_weight
         self.across_ranks, self.seed = across_ranks, seed
@@ -315,13 +309,16 @@ class ITRD(nn.Module):
                 f"{student_width} and {teacher_width}. Give both, or neither and call `prepare`."
             )
         if student_width is not None and teacher_width is not None:
-            self.embedding = _linear(student_width, teacher_width, seed, torch.zeros(()))
+            self.embedding = self._linear(student_width, teacher_width, torch.zeros(()))
+
+    def _linear(self, width: int, out: int, like: Tensor) -> nn.Linear:
+        return seeded(nn.Linear, width, out, like=like, key=(self.seed, "itrd", "embedding"))
 
     def prepare(self, student: Outputs, teacher: Outputs, batch: Batch) -> None:
         """Make the projection for the widths of a first batch, unless there is one."""
         mine, theirs = self._features(student, teacher, batch)
         if self.embedding is None:
-            self.embedding = _linear(mine.shape[1], theirs.shape[1], self.seed, mine)
+            self.embedding = self._linear(mine.shape[1], theirs.shape[1], mine)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Float[Tensor, ""]:
         """Return the loss of the batch; labels are not used."""
@@ -369,21 +366,3 @@ def _check_pair(where: str, embedded: Tensor, teacher: Tensor) -> None:
             f"{tuple(embedded.shape)}, teacher {tuple(teacher.shape)}. "
             "Project the student's features to the teacher's width."
         )
-
-
-def _rows_before(rows: Tensor) -> int:
-    """Return how many rows the ranks before this one hold."""
-    counts = gather_rows(torch.tensor([rows.shape[0]], device=rows.device))
-    return int(counts[: dist.get_rank()].sum())
-
-
-def _linear(width: int, out: int, seed: int, like: Tensor) -> nn.Linear:
-    """Return PyTorch's default initialisation, drawn without the global generator."""
-    (like,) = at_least_float32(like.detach())
-    layer = nn.Linear(width, out, device="meta", dtype=like.dtype).to_empty(device=like.device)
-    source, bound = generator(seed, "itrd", "embedding"), 1.0 / math.sqrt(width)
-    with torch.no_grad():
-        for parameter in (layer.weight, layer.bias):
-            drawn = torch.rand(parameter.shape, generator=source, dtype=torch.float64)
-            parameter.copy_(bound * (2.0 * drawn - 1.0))
-    return layer

@@ -6,7 +6,7 @@ import contextlib
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -21,6 +21,7 @@ from limbeck.data import Data, Rows
 from limbeck.randomness import derive_seed
 from limbeck.record import RunRecord
 from limbeck.tasks import selection_of
+from limbeck.training.alternating import Alternation
 from limbeck.training.checkpoint import save_checkpoint
 from limbeck.training.clock import Clock
 from limbeck.training.evaluate import evaluate
@@ -81,8 +82,10 @@ class Loop:
         )
         if self.average is not None:
             step.capture.forget_in(self.average)
+        self.alternation = Alternation(step, lambda trained: _optimizer(trained, options))
         self.step = accelerator.prepare(step)
-        self.optimizer = _optimizer(step, options)
+        # Every trained parameter, those of the loss included, has the same decay, as in recipes.
+        self.optimizer = _optimizer((p for p in step.parameters() if p.requires_grad), options)
         self.clock = Clock(accelerator.device)
         self.best = Best()
         self.epoch = self.done = self.total_steps = 0
@@ -91,6 +94,7 @@ class Loop:
         self.last_ten: list[dict[str, float]] = []
         self.stopped = False
         self._order: list[Tensor] = []
+        self._rate = options.learning_rate
         self._seconds_before = 0.0
         self._started = self._saved = time.monotonic()
         self._recorded = -math.inf
@@ -148,6 +152,7 @@ class Loop:
 
     def _epoch(self, bar: Bar, interrupts: Interrupts) -> None:
         self.step.train()
+        self.alternation.begin_epoch(self.epoch, self.options.epochs)
         self._order = order = self.batches_of(self.epoch)
         limit = self.options.max_steps or math.inf
         # How far a killed run had come within this epoch: its first `done` batches are not read.
@@ -176,9 +181,13 @@ class Loop:
             yield from zip(index.split(size), which.split(size), strict=True)
 
     def _one_step(self, batches: Iterator[Batch], position: float) -> None:
-        rate = self.options.learning_rate * rate_factor(self.options, position)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        aside, optimizer = self.alternation.active, self.optimizer
+        if aside:
+            assert self.alternation.optimizer is not None
+            optimizer = self.alternation.optimizer
+        self._rate = self.options.learning_rate * rate_factor(self.options, position)
+        for group in optimizer.param_groups:
+            group["lr"] = self._rate
         _seed_device(
             derive_seed(self.seed, "step", self.total_steps, self.accelerator.process_index)
         )
@@ -193,21 +202,25 @@ class Loop:
             self.clock.lap("data")
             said = [teacher(batch) for teacher in self.teachers]
             self.clock.lap("teacher")
+            factor = loss_factor(self.options, position)
             alone = self.accelerator.no_sync(self.step) if rows_left else contextlib.nullcontext()
             with alone:
                 with self._autocast():
-                    total, terms = self.step(
-                        batch, said, loss_factor(self.options, position), self.clock
-                    )
+                    if aside:
+                        total, terms = self.alternation.forward(batch, said, self.clock)
+                    else:
+                        total, terms = self.step(batch, said, factor, self.clock)
                 share = len(batch) / rows
                 (total if share == 1 else total * share).backward()
             self.clock.lap("backward")
             self._add(terms, share)
+        if aside:
+            self.alternation.average_gradients()
         if self.options.clip:
             nn.utils.clip_grad_norm_(self.step.parameters(), self.options.clip)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        if self.average is not None:
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        if self.average is not None and not aside:
             self.average.update_parameters(self.inner.student)
         self.clock.lap("optimiser")
 
@@ -243,7 +256,7 @@ class Loop:
         if self.sums is not None:
             self.sums = cast(Tensor, self.accelerator.reduce(self.sums, "mean"))
         values = {f"loss {name}": value for name, value in self._read_sums().items()}
-        values["learning rate"] = self.optimizer.param_groups[0]["lr"]
+        values["learning rate"] = self._rate
         self.epoch += 1
         self.done, self.sums = 0, None
         final = self.finished
@@ -317,12 +330,15 @@ class Loop:
 
     def state(self) -> dict[str, Any]:
         """Return everything a run needs to go on from here."""
+        other = self.alternation.optimizer
         return {
             "step": self.inner.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "auxiliary optimizer": other.state_dict() if other is not None else None,
             "average": None if self.average is None else self.average.state_dict(),
             "best": [self.best.value, self.best.epoch, self.best.found, self.best.weights],
             "position": [self.epoch, self.done, self.total_steps],
+            "rate": self._rate,
             "stopped": self.stopped,
             "terms": self.terms,
             "sums": self.sums,
@@ -335,11 +351,13 @@ class Loop:
         """Go to where :meth:`state` was taken."""
         self.inner.load_state_dict(state["step"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.alternation.optimizer is not None:
+            self.alternation.optimizer.load_state_dict(state["auxiliary optimizer"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
         self.best = Best(*state["best"])
         self.epoch, self.done, self.total_steps = state["position"]
-        self.stopped = state["stopped"]
+        self._rate, self.stopped = state["rate"], state["stopped"]
         self.terms, sums = state["terms"], state["sums"]
         self.sums = None if sums is None else sums.to(self.accelerator.device)
         self.last_ten = state["last_ten"]
@@ -348,9 +366,7 @@ class Loop:
             setattr(self.record, name, part)
 
 
-def _optimizer(step: Step, options: Options) -> torch.optim.Optimizer:
-    # Every trained parameter, those of the loss included, has the same decay, as in the recipes.
-    trained = [parameter for parameter in step.parameters() if parameter.requires_grad]
+def _optimizer(trained: Iterable[nn.Parameter], options: Options) -> torch.optim.Optimizer:
     if options.optimizer == "adamw":
         return torch.optim.AdamW(
             trained, lr=options.learning_rate, weight_decay=options.weight_decay, fused=True
