@@ -28,6 +28,9 @@ from limbeck.types import Outputs
 # CC compares neighbours in the batch, so it may depend on the order: by name, once it is here.
 ORDERED = {"cc"}
 
+# EA-KD weighs a row by the teacher's entropy, which is zero where the teacher is that sure.
+SILENT_WHERE_SURE = {"eakd"}
+
 every_loss = pytest.mark.parametrize("name", list(CASES))
 
 
@@ -95,7 +98,8 @@ def test_finite_scalar_with_a_gradient_for_the_student_alone(name, scale, kind):
     assert value.dtype == torch.float32
     for_student = gradients(value, student)
     assert all(gradient.isfinite().all() for gradient in for_student)
-    assert any((gradient != 0).any() for gradient in for_student)
+    if scale == 1.0 or name not in SILENT_WHERE_SURE:
+        assert any((gradient != 0).any() for gradient in for_student)
     assert all((gradient == 0).all() for gradient in gradients(value, teacher))
 
 

@@ -134,7 +134,8 @@ def crd_loss(
     The sum of :func:`noise_contrastive_loss` from the student's embeddings to the teacher's and
     from the teacher's to the student's, all divided by their length before. Negatives are the
     other samples of the batch, and, for the student's, past embeddings of the teacher. The memory
-    of all samples that the paper draws its negatives from is not kept here.
+    of all samples that the paper draws its negatives from is not kept here. Without it, labels and
+    a queue, both directions have the same value.
 
     Args:
         student: The student's embedded features; gradients flow into these.
