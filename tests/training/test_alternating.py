@@ -133,6 +133,36 @@ def test_several_teachers_alternate_together():
     assert {"loss distillation 0", "loss distillation 1"} <= set(found.record.curves)
 
 
+def test_the_record_has_what_rid_takes_for_granted():
+    """A student filter that tells nothing leaves all bits, the teacher's own leaves none."""
+
+    class Known(RID):
+        blind = True
+
+        def filtered(self, student, teacher, batch):
+            rows = nn.functional.one_hot(batch.targets, 3).float()
+            return [(rows * (not self.blind), rows[:, :, None, None].expand(-1, -1, 2, 2))]
+
+    name, x, y = "I(Y; teacher's filter | student's filter), layer 1", *rows(300)
+    options = QUICK | {"epochs": 2, "max_steps": 1}
+    for blind, bits in ((True, 1.585), (False, 0.0)):
+        loss = Known(LAYERS)
+        loss.blind = blind
+        found = lb.distill(
+            network(), good_teacher(), rows(), loss=loss, validation=(x, y), **options
+        )
+        cell = found.record.results["last"][name]
+        assert cell["bits"] == pytest.approx(bits, abs=0.05)
+        assert cell["lower"] - 1e-9 <= cell["bits"] <= cell["upper"]
+        assert cell["rows"] == 300
+
+
+def test_too_few_rows_for_it_are_a_warning():
+    options = QUICK | {"epochs": 2}
+    found = lb.distill(network(), good_teacher(), rows(), loss=rid(), test=rows(4), **options)
+    assert any("was not measured" in warning for warning in found.record.warnings)
+
+
 def test_a_loss_that_alternates_by_halves_is_refused():
     class Half(KD):
         def auxiliary_loss(self, student, teacher, batch):

@@ -113,6 +113,9 @@ class RID(nn.Module):
     epochs the student, its filter and the scales are brought to the filtered teacher. Whatever
     rests in a phase is in eval mode: no gradient, no moving statistics.
 
+    What the derivation takes for zero, I(Y; f_t(T) | f_s(S)), ``limbeck.distill`` measures at the
+    end on held-out rows, for the record.
+
     Args:
         layer: Layers that are compared: a name, several, or one or several for each of "student"
             and "teacher".

@@ -8,6 +8,7 @@ from limbeck.checks import ArgumentError, CheckpointError
 from limbeck.files import check_writable
 from limbeck.record import FILE_NAME, RunRecord
 from limbeck.tasks import Classification
+from limbeck.training.assumption import note_assumption
 from limbeck.training.checkpoint import open_checkpoint, remove_checkpoint
 from limbeck.training.evaluate import evaluate
 from limbeck.training.loop import Loop
@@ -55,6 +56,7 @@ def finish(loop: Loop) -> None:
     """Evaluate once on test data, save the students and the record, drop the checkpoint."""
     record, test = loop.record, loop.test
     record.results = _results(loop)
+    note_assumption(loop)
     if test is not None and isinstance(loop.inner.task, Classification):
         for position, guide in enumerate(loop.teachers):
             if isinstance(guide, LiveTeacher):
