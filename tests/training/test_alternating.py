@@ -157,6 +157,25 @@ def test_the_record_has_what_rid_takes_for_granted():
         assert cell["rows"] == 300
 
 
+def test_what_only_both_filters_tell_is_counted():
+    """An exclusive or: a bit in each filter, and the label is one bit of synergy."""
+
+    class Bits(RID):
+        def filtered(self, student, teacher, batch):
+            low, high = batch.index % 2, batch.index // 2 % 2
+            return [(low[:, None].float(), high[:, None].float())]
+
+    x, _ = rows(600)
+    index = torch.arange(600)
+    held = (x, (index % 2) ^ (index // 2 % 2))
+    options = QUICK | {"epochs": 2, "max_steps": 1}
+    found = lb.distill(
+        network(), good_teacher(), rows(), loss=Bits(LAYERS), validation=held, force=True, **options
+    )
+    cell = found.record.results["last"]["I(Y; teacher's filter | student's filter), layer 1"]
+    assert cell["bits"] == pytest.approx(1.0, abs=0.05)
+
+
 def test_too_few_rows_for_it_are_a_warning():
     options = QUICK | {"epochs": 2}
     found = lb.distill(network(), good_teacher(), rows(), loss=rid(), test=rows(4), **options)
