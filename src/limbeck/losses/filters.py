@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator
+from collections.abc import Generator, Iterator, Mapping
 
 import torch
 from jaxtyping import Float
@@ -12,10 +12,10 @@ from torch.nn import functional as F
 
 from limbeck.losses.batch_norm import BatchNorm
 from limbeck.losses.connectors import same_size, seeded
-from limbeck.losses.features import pooled
+from limbeck.losses.features import feature_of, pooled
 from limbeck.losses.numerics import at_least_float32, without_autocast
 from limbeck.randomness import generator
-from limbeck.types import Batch
+from limbeck.types import Batch, Outputs
 
 
 class Filter(nn.Module):
@@ -59,6 +59,26 @@ def filterable(
     if student.ndim == 4 and teacher.ndim == 4:
         return same_size(student, teacher)
     return pooled(student, batch), pooled(teacher, batch)
+
+
+def filterable_pairs(
+    where: str,
+    layers: Mapping[str, tuple[str, ...]],
+    student: Outputs,
+    teacher: Outputs,
+    batch: Batch,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield :func:`filterable` of every pair of layers, the teacher's detached.
+
+    Raises:
+        LayerError: If a layer is not among the features; it names the loss, ``where``.
+    """
+    for mine, theirs in zip(layers["student"], layers["teacher"], strict=True):
+        yield filterable(
+            feature_of(where, "student", student, mine),
+            feature_of(where, "teacher", teacher, theirs).detach(),
+            batch,
+        )
 
 
 def _pointwise(rows: Tensor, weight: Tensor) -> Tensor:

@@ -22,8 +22,7 @@ from limbeck.checks import (
 )
 from limbeck.labels import cross_entropy
 from limbeck.losses.connectors import STAGES, Layer, layer_names
-from limbeck.losses.features import feature_of
-from limbeck.losses.filters import Filter, filterable, head, resting
+from limbeck.losses.filters import Filter, filterable_pairs, head, resting
 from limbeck.losses.numerics import at_least_float32
 from limbeck.ranks import share_of_batch
 from limbeck.types import Batch, Outputs
@@ -305,12 +304,7 @@ class RID(nn.Module):
     def _pairs(
         self, student: Outputs, teacher: Outputs, batch: Batch
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        for mine, theirs in zip(self.layers["student"], self.layers["teacher"], strict=True):
-            yield filterable(
-                feature_of("RID", "student", student, mine),
-                feature_of("RID", "teacher", teacher, theirs).detach(),
-                batch,
-            )
+        return filterable_pairs("RID", self.layers, student, teacher, batch)
 
     def _check_prepared(self) -> None:
         if not len(self.heads):

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from limbeck.checks import ArgumentError, check_between
 from limbeck.labels import cross_entropy
 from limbeck.losses.connectors import STAGES, Layer, layer_names
-from limbeck.losses.features import feature_of
-from limbeck.losses.filters import Filter, filterable, head, resting
+from limbeck.losses.filters import Filter, filterable_pairs, head, resting
 from limbeck.losses.match import match_loss
 from limbeck.ranks import share_of_batch
 from limbeck.types import Batch, Outputs
@@ -134,12 +133,7 @@ class TED(nn.Module):
     def _pairs(
         self, student: Outputs, teacher: Outputs, batch: Batch
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        for mine, theirs in zip(self.layers["student"], self.layers["teacher"], strict=True):
-            yield filterable(
-                feature_of("TED", "student", student, mine),
-                feature_of("TED", "teacher", teacher, theirs).detach(),
-                batch,
-            )
+        return filterable_pairs("TED", self.layers, student, teacher, batch)
 
     def _check_prepared(self) -> None:
         if not len(self._filters("student")):
