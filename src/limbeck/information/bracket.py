@@ -8,14 +8,16 @@ from jaxtyping import Float, Float32, Float64
 
 from limbeck.information.broja import broja_pid
 from limbeck.information.hull import Hull
+from limbeck.information.threads import one_thread
 from limbeck.randomness import derive_seed
 
 
-ROWS = 200  # whose table is solved exactly
+ROWS = 150  # whose table is solved exactly
 MOST = 100  # classes: with more the table takes minutes, and so few rows say little
 TOLERANCE = 1e-3  # bits
 
 
+@one_thread()
 def hull_gap(
     hull: Hull,
     teacher: Float32[np.ndarray, "n classes"],

@@ -12,12 +12,14 @@ from sklearn.cluster import KMeans
 from torch import Tensor
 from torch.nn import functional as F
 
+from limbeck.information.threads import one_thread
 from limbeck.randomness import derive_seed, generator
 
 
 ROWS = 8000  # that the vertices are fitted on, at most
 BATCH = 500  # rows of a step
 SCREENING = 60  # steps of every start
+SCREENED = 2000  # rows that rank the starts
 STEPS = 250  # steps of the best starts; four times as many where there are many classes
 MANY = 25  # classes
 VERTICES = 64  # at most: with more classes, each vertex starts from a group of them
@@ -109,6 +111,7 @@ class _Side:
         return vertices * (weights.T @ share) / len(index)
 
 
+@one_thread()
 def fit_hull(
     teacher: Float[Tensor, "n classes"],
     student: Float[Tensor, "n classes"],
@@ -133,14 +136,13 @@ def fit_hull(
         start: A hull of similar posteriors, which spares the search for starts.
     """
     random = generator(seed, "hull")
-    if len(targets) > ROWS:
-        some = torch.randperm(len(targets), generator=random)[:ROWS].to(targets.device)
-        teacher, student, targets = teacher[some], student[some], targets[some]
+    some = torch.randperm(len(targets), generator=random)[:ROWS].to(targets.device)
+    teacher, student, targets = teacher[some], student[some], targets[some]
     prior = 0.5 * (teacher.mean(0) + student.mean(0))
 
-    def value(hull: Hull) -> float:
-        first, second = hull.duals(teacher, student)
-        at = targets[:, None]
+    def value(hull: Hull, rows: int = ROWS) -> float:
+        first, second = hull.duals(teacher[:rows], student[:rows])
+        at = targets[:rows, None]
         return float((first.gather(1, at) + second.gather(1, at)).double().mean())
 
     def climbed(start: Hull, steps: int) -> Hull:
@@ -152,7 +154,7 @@ def fit_hull(
         tried = [climbed(hull, SCREENING) for hull in _starts(teacher, student, prior, seed)]
     else:
         tried = [start]
-    tried.sort(key=value, reverse=True)
+    tried.sort(key=lambda hull: value(hull, SCREENED), reverse=True)
     steps = STEPS if teacher.shape[1] <= MANY else 4 * STEPS
     finalists = [climbed(hull, steps) for hull in tried[:FINALISTS]]
     points = [Hull(torch.ones_like(prior)[None], turned) for turned in (False, True)]

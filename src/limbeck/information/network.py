@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from limbeck.information.threads import one_thread
 from limbeck.randomness import generator
 
 
@@ -57,7 +58,8 @@ def correction(
     order = torch.randperm(len(rows), generator=random).to(device)
     held, used = order.tensor_split([max(int(HELD * len(rows)), 1)])
     network = _Network(rows.shape[1], start.shape[1], random).to(device)
-    _train(network, x, y, offset, used, held, random)
+    with one_thread():
+        _train(network, x, y, offset, used, held, random)
 
     @torch.no_grad()
     def corrected(given: np.ndarray, start: np.ndarray) -> np.ndarray:

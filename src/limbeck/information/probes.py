@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from sklearn.decomposition import PCA
 from limbeck.information.directions import Directions
 from limbeck.information.discriminants import clusters, linear, quadratic, subclasses
 from limbeck.information.network import correction
+from limbeck.information.threads import one_thread
 from limbeck.randomness import derive_seed
 
 
@@ -21,6 +23,7 @@ FLOOR = 1e-5  # of a posterior: no row decides alone
 WIDEST = 512  # principal components that a probe sees
 FEW = 25  # classes up to which clusters and subclasses are tried
 SHAPED = 200  # classes up to which each is tried with a Gaussian of its own
+NARROW = 128  # dimensions, up to which one thread is faster
 SMALL = 5000  # rows up to which five folds are cheap
 
 
@@ -76,7 +79,8 @@ def cross_fit(
         held, used = np.flatnonzero(folds == fold), folds != fold
         for found, among in ((full, used), (coarse, used & few)):
             rows = np.flatnonzero(among)
-            said = _said(features, targets, classes, rows, held, seed, device)
+            with one_thread() if features.shape[1] <= NARROW else contextlib.nullcontext():
+                said = _said(features, targets, classes, rows, held, seed, device)
             for name, logs in said.items():
                 into = found.setdefault(name, np.empty((len(targets), classes), np.float32))
                 into[held] = logs
@@ -128,7 +132,7 @@ def _said(
     narrow, to_narrow = (directions.reduced(features[rows]) for rows in (used, held))
     width = narrow.shape[1]
     shape = width + width * (width + 1) / 2
-    # Classifiers, with how many numbers were fitted.
+    # Classifiers of the narrow coordinates, with how many numbers were fitted.
     fitted = {}
     if classes <= SHAPED:
         fitted["quadratic"] = quadratic(narrow, y, classes), classes * shape
@@ -142,20 +146,25 @@ def _said(
     shares = np.bincount(y, minlength=classes) + 0.5
     prior = np.log(shares / shares.sum()).astype(np.float32)
     flatly = linear(flat, y, classes)
-    said = {
-        "prior": (*(np.broadcast_to(prior, (len(rows), classes)) for rows in (used, held)), 0.0),
-        "linear": (flatly(flat), flatly(to_flat), classes * (flat.shape[1] + 1.0)),
-        **{name: (tell(narrow), tell(to_narrow), cost) for name, (tell, cost) in fitted.items()},
-    }
+    said = {"prior": np.broadcast_to(prior, (len(held), classes)), "linear": flatly(to_flat)}
+    said |= {name: tell(to_narrow) for name, (tell, _) in fitted.items()}
 
-    def cost(name: str) -> float:
+    def cost(own: Float[np.ndarray, "m classes"], numbers: float) -> float:
         """Return the cross-entropy of the rows fitted on and one nat a number."""
-        own, _, numbers = said[name]
         return (numbers - float(own[np.arange(len(used)), y].sum())) / len(used)
 
-    best = min(said, key=cost)
-    network = correction(narrow, y, said[best][0], seed=seed, device=device)
-    logs = {name: other.astype(np.float32) for name, (_, other, _) in said.items()}
+    best, start = "prior", np.broadcast_to(prior, (len(used), classes))
+    least = cost(start, 0.0)
+    simple = {"linear": (flatly, flat, classes * (flat.shape[1] + 1.0))}
+    shaped = {name: (tell, narrow, numbers) for name, (tell, numbers) in fitted.items()}
+    for name, (tell, rows, numbers) in (simple | shaped).items():
+        if numbers >= least * len(used):
+            continue  # no cross-entropy is below zero
+        own = tell(rows)
+        if cost(own, numbers) < least:
+            best, start, least = name, own, cost(own, numbers)
+    network = correction(narrow, y, start, seed=seed, device=device)
+    logs = {name: other.astype(np.float32) for name, other in said.items()}
     logs["network"] = network(to_narrow, logs[best]).astype(np.float32)
     return logs
 
