@@ -7,7 +7,9 @@ use to the modules; each of them can be built without arguments.
 from torch import nn
 
 from limbeck.labels import cross_entropy as cross_entropy
+from limbeck.losses.ab import AB as AB, activation_boundary_loss as activation_boundary_loss
 from limbeck.losses.attention import AT as AT, attention_transfer_loss as attention_transfer_loss
+from limbeck.losses.catkd import CATKD as CATKD, class_attention_loss as class_attention_loss
 from limbeck.losses.cc import (
     CC as CC,
     correlation_congruence_loss as correlation_congruence_loss,
@@ -19,6 +21,8 @@ from limbeck.losses.dkd import DKD as DKD, dkd_loss as dkd_loss
 from limbeck.losses.eakd import EAKD as EAKD, eakd_loss as eakd_loss
 from limbeck.losses.features import pooled as pooled
 from limbeck.losses.fitnet import FitNet as FitNet, hint_loss as hint_loss
+from limbeck.losses.fsp import FSP as FSP, fsp_loss as fsp_loss, fsp_matrix as fsp_matrix
+from limbeck.losses.ft import FT as FT, factor_transfer_loss as factor_transfer_loss
 from limbeck.losses.itrd import (
     ITRD as ITRD,
     correlation_loss as correlation_loss,
@@ -29,7 +33,13 @@ from limbeck.losses.kd import KD as KD, kd_loss as kd_loss
 from limbeck.losses.luminet import LumiNet as LumiNet, luminet_loss as luminet_loss
 from limbeck.losses.match import Match as Match, match_loss as match_loss
 from limbeck.losses.mlkd import MLKD as MLKD, mlkd_loss as mlkd_loss
+from limbeck.losses.norm import NORM as NORM, n_to_one_loss as n_to_one_loss
 from limbeck.losses.nst import NST as NST, nst_loss as nst_loss
+from limbeck.losses.ofd import (
+    OFD as OFD,
+    batch_norm_margin as batch_norm_margin,
+    ofd_loss as ofd_loss,
+)
 from limbeck.losses.pkt import PKT as PKT, pkt_loss as pkt_loss
 from limbeck.losses.rid import RID as RID, rid_loss as rid_loss
 from limbeck.losses.rkd import RKD as RKD, rkd_loss as rkd_loss
@@ -46,10 +56,14 @@ from limbeck.losses.ttm import (
 )
 from limbeck.losses.vid import VID as VID, vid_loss as vid_loss
 from limbeck.losses.weighted_sum import WeightedSum as WeightedSum
+from limbeck.losses.wkd_feature import WKDF as WKDF, wkd_feature_loss as wkd_feature_loss
+from limbeck.losses.wkd_logit import WKDL as WKDL, wkd_logit_loss as wkd_logit_loss
 
 
 LOSSES: dict[str, type[nn.Module]] = {
+    "ab": AB,
     "at": AT,
+    "catkd": CATKD,
     "cc": CC,
     "crd": CRD,
     "ctkd": CTKD,
@@ -57,13 +71,17 @@ LOSSES: dict[str, type[nn.Module]] = {
     "dkd": DKD,
     "eakd": EAKD,
     "fitnet": FitNet,
+    "fsp": FSP,
+    "ft": FT,
     "itrd": ITRD,
     "kd": KD,
     "lskd": Standardised,
     "luminet": LumiNet,
     "match": Match,
     "mlkd": MLKD,
+    "norm": NORM,
     "nst": NST,
+    "ofd": OFD,
     "pkt": PKT,
     "rid": RID,
     "rkd": RKD,
@@ -73,5 +91,7 @@ LOSSES: dict[str, type[nn.Module]] = {
     "ted": TED,
     "ttm": TTM,
     "vid": VID,
+    "wkdf": WKDF,
+    "wkdl": WKDL,
     "wttm": WTTM,
 }

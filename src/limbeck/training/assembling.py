@@ -76,7 +76,7 @@ def assembled(
             channels_last=bool(options.channels_last),
         )
         terms = copies(term, len(teachers))
-        _prepare(terms, teachers, said, example)
+        _prepare(student, terms, teachers, said, example)
         step = Step(capture, task, terms, weights_of(term, weight), compiled_rows=compiled_rows)
         step.to(device)
         if options.channels_last:
@@ -153,9 +153,16 @@ def _micro_batch(options: Options, processes: int) -> int:
 
 
 def _prepare(
-    terms: list[nn.Module], teachers: list[Teacher], said: Outputs, example: Batch
+    student: nn.Module,
+    terms: list[nn.Module],
+    teachers: list[Teacher],
+    said: Outputs,
+    example: Batch,
 ) -> None:
     for term, guide in zip(terms, teachers, strict=True):
+        for attach in (getattr(part, "attach", None) for part in term.modules()):
+            if attach is not None:  # a loss that reads the classifiers' own weights
+                attach(student, getattr(guide, "module", None))
         answer = preflight.run_teacher(guide, example)
         prepare = getattr(term, "prepare", None)
         if prepare is not None:
