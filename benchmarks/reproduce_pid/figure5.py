@@ -49,17 +49,22 @@ from limbeck import distill, estimate_pid
 from limbeck.data import Data
 from limbeck.information.quantise import FeatureClusters
 from limbeck.information.tables import table_estimate
+from limbeck.losses import RID, TED, VID
 from limbeck.randomness import derive_seed
 from limbeck.zoo.data import DataSet, load_dataset
 from limbeck.zoo.networks import STATISTICS, Network, network
 
 
 BENCHMARKS = Path(__file__).resolve().parents[1]
-#: Name in the figure: loss of limbeck. None trains without a teacher.
+STAGES = ("stage1", "stage2", "stage3")
+#: Name in the figure: loss of limbeck, or what makes it. None trains without a teacher.
 METHODS: dict[str, Any] = {
     "baseline": None,
     "kd": "kd",
     "itrd": "itrd",
+    "vid": lambda: VID(STAGES),
+    "rid": lambda: RID(STAGES),
+    "ted": lambda: TED(STAGES),
 }
 TEACHERS = ("trained", "untrained")
 CLUSTERS = (10, 5)  # symbols a side of the paper's way
@@ -68,7 +73,7 @@ PARENT = "FIGURE5_PARENT"
 # What a result depends on; a folder holds runs of one choice.
 SETTINGS = (
     *("data", "teacher", "student", "teacher_rows", "student_rows", "teacher_epochs", "epochs"),
-    *("batch_size", "learning_rate", "at", "rows"),
+    *("batch_size", "learning_rate", "clip", "at", "rows"),
 )
 
 Options = argparse.Namespace
@@ -124,6 +129,7 @@ def train_student(method: str, teacher: str, seed: int, o: Options) -> None:
     data = loaded(o.data, o.folder, o.student_rows)
     model = built(o.student, data, "student", seed)
     loss = METHODS[method]
+    loss = loss() if callable(loss) else loss
     guide = None if loss is None else teacher_of(teacher, seed, o)
     folder = run_folder(method, teacher, seed, o)
     train(model, guide, data.train, loss, folder, set(o.at), seed, o)
@@ -155,7 +161,9 @@ def train(
             if rest == 0 and epoch in epochs:
                 save(loop.inner.student, checkpoint(folder, epoch))
 
-        loop.optimizer.register_step_post_hook(after_step)
+        for optimizer in (loop.optimizer, loop.alternation.optimizer):
+            if optimizer is not None:  # auxiliary epochs of RID and TED have one of their own
+                optimizer.register_step_post_hook(after_step)
         return True
 
     distill(
@@ -170,6 +178,7 @@ def train(
         epochs=max(epochs),
         batch_size=o.batch_size,
         learning_rate=o.learning_rate,
+        clip=o.clip,
         force=True,  # an untrained teacher is what the preflight warns of
         progress=False,
         device="cpu",
@@ -339,6 +348,7 @@ def options() -> Options:
     parser.add_argument("--at", type=int, nargs="+", default=[0, 1, 2, 4, 7, 10], metavar="EPOCH")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--learning-rate", type=float, default=0.05)
+    parser.add_argument("--clip", type=float, default=2.0, help="largest norm of the gradient")
     parser.add_argument("--rows", type=int, default=10_000, help="test rows that are measured")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--workers", type=int, default=2)
