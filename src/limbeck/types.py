@@ -53,7 +53,8 @@ class Loss(Protocol):
     Optional attributes that the loop reads: ``layers`` (a dict with the layer names that it needs
     of ``"student"`` and ``"teacher"``), ``needs_logits`` (compares class scores), ``tasks`` (names
     of the tasks it is meant for; absent means all), ``published_weights`` (task, distillation) and
-    ``prepare(student, teacher, batch)``, called once with a first batch before training.
+    ``prepare(student, teacher, batch)``, called once with a first batch before training; before it
+    ``attach(student, teacher)`` with both networks, the teacher None where it is no module.
 
     A loss that alternates has ``begin_epoch(epoch, epochs)``, which says whether an epoch, counted
     from 0, is an auxiliary one: then the student rests and ``auxiliary_loss(student, teacher,

@@ -72,12 +72,13 @@ def dist_loss(
     student, teacher = at_least_float32(student_logits, teacher_logits.detach())
     student, teacher = ((z / temperature).softmax(dim=1) for z in (student, teacher))
     count = student.shape[0]
-    inter = (1.0 - _correlations(*_moments_of_rows(student, teacher))).sum() / max(count, 1)
+    rows, of_columns = centred_moments(student, teacher, across_ranks)
+    moments = zip(_moments_of_rows(student, teacher), of_columns, strict=True)
+    apart = 1.0 - _correlations(*(torch.cat(pair) for pair in moments))
+    inter = apart[:count].sum() / max(count, 1)
     if across_ranks:
         inter = share_of_batch(inter, count)
-    rows, of_columns = centred_moments(student, teacher, across_ranks)
-    intra = (1.0 - _correlations(*of_columns)).sum() / max(student.shape[1], 1)
-    intra = torch.where(rows > 0, intra, 0.0)
+    intra = torch.where(rows > 0, apart[count:].sum() / max(student.shape[1], 1), 0.0)
     return temperature**2 * (inter_weight * inter + intra_weight * intra)
 
 
@@ -124,9 +125,7 @@ class DIST(nn.Module):
 
 
 def _moments_of_rows(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    # Shifted by its first value, a constant row is exactly 0 and so is its variance.
-    shifted = (p - p.detach()[:, :1] for p in (student, teacher))
-    s, t = (p - p.mean(dim=1, keepdim=True) for p in shifted)
+    s, t = (p - 1.0 / max(p.shape[1], 1) for p in (student, teacher))  # of a row's mean
     return (s * s).sum(dim=1), (t * t).sum(dim=1), (s * t).sum(dim=1)
 
 
@@ -135,9 +134,9 @@ def _correlations(ss: Tensor, tt: Tensor, st: Tensor) -> Tensor:
 
     The lengths are multiplied after the root, so that small ones do not vanish first.
     """
-    varies = (ss > 0) & (tt > 0)
-    lengths = (torch.where(varies, moment, 1.0).sqrt() for moment in (ss, tt))
-    return torch.where(varies, st, 0.0) / (next(lengths) * next(lengths) + GUARD)
+    varies = ((ss > 0) & (tt > 0)).to(ss.dtype)
+    lone = 1.0 - varies
+    return st * varies / ((ss + lone).sqrt() * (tt + lone).sqrt() + GUARD)
 
 
 def _check_hyperparameters(

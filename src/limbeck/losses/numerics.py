@@ -43,21 +43,25 @@ def centred_moments(
     student: Tensor, teacher: Tensor, across_ranks: bool
 ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
     """Return the number of rows and the sums of s s, t t and s t after centring, by feature."""
-    total = sum_over_ranks if across_ranks else _unchanged
+    if not across_ranks or world_size() == 1:
+        return student.new_full((), float(len(student))), moments_of_columns(student, teacher)
     joined = torch.cat([student, teacher], dim=1)
     # Shifted by the largest value, a constant feature is exactly 0 and so is its variance.
     highest = (
         joined.detach().amax(0) if len(joined) else joined.new_full(joined.shape[1:], -math.inf)
     )
-    if across_ranks and world_size() > 1:
-        dist.all_reduce(highest, op=dist.ReduceOp.MAX)
+    dist.all_reduce(highest, op=dist.ReduceOp.MAX)
     shifted = joined - highest
-    rows = total(shifted.new_full((), float(len(joined))))
-    centred = shifted - total(shifted.sum(0)) / rows.clamp_min(1.0)
+    rows = sum_over_ranks(shifted.new_full((), float(len(joined))))
+    centred = shifted - sum_over_ranks(shifted.sum(0)) / rows.clamp_min(1.0)
     s, t = centred.split(student.shape[1], dim=1)
-    ss, tt, st = total(torch.stack([(s * s).sum(0), (t * t).sum(0), (s * t).sum(0)]))
+    ss, tt, st = sum_over_ranks(torch.stack([(s * s).sum(0), (t * t).sum(0), (s * t).sum(0)]))
     return rows, (ss, tt, st)
 
 
-def _unchanged(tensor: Tensor) -> Tensor:
-    return tensor
+def moments_of_columns(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the sums of s s, t t and s t after centring each column of these rows."""
+    # Shifted by its first number, a constant column is exactly 0 and so is its variance.
+    shifted = (rows - rows.detach()[:1] for rows in (student, teacher))
+    s, t = (rows - rows.sum(0) / max(len(rows), 1) for rows in shifted)
+    return (s * s).sum(0), (t * t).sum(0), (s * t).sum(0)
