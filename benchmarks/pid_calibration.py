@@ -41,7 +41,7 @@ ROWS = (1000, 5000, 20_000)
 MANY_ROWS = 50_000  # for the sources with 100 classes
 MANY_EVERY = 1  # seeds to one trial of those
 PEERS = ("cells", "kmeans")
-PEER_SEEDS = 3
+PEER_SEEDS = 2
 ATOMS = ("unique_teacher", "redundant", "unique_student", "synergistic")
 TRIALS = RESULTS / "pid_calibration.jsonl"
 

@@ -38,6 +38,7 @@ VARIANTS: dict[str, Callable[[], nn.Module]] = {
     "itrd_paper_code": lambda: ITRD(paper_code=True),
     "itrd_local": lambda: ITRD(across_ranks=False),
     "crd_queue": lambda: CRD(queue=6),
+    "crd_bank": lambda: CRD(bank=ROWS, negatives=5),
     "vid_paper_code": lambda: VID(paper_code=True),
 }
 

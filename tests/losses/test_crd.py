@@ -4,27 +4,13 @@ import math
 
 import pytest
 import torch
+from helpers.contrast import golden, plain_contrast
 from helpers.features import DIGITS, args, drawn, prepared, turned, value_and_gradient
 from torch.nn import functional as F
 
 from limbeck.checks import ArgumentError, ShapeError
 from limbeck.losses import CRD, crd_loss
 from limbeck.losses.crd import log_mean_score, noise_contrastive_loss
-
-
-INDICES = [(0, 3, 5, 7), (1, 2, 6, 9)]  # positive first
-
-
-def golden():
-    """Section 8.3: a bank of 10 rows and two queries, with three negatives each."""
-    n, i = torch.arange(10.0).double()[:, None], torch.arange(2.0).double()[:, None]
-    k = torch.arange(3.0).double()
-    bank = F.normalize(torch.cos(0.3 + 0.5 * n + 0.7 * k))
-    queries = F.normalize(torch.sin(0.2 + 0.4 * i + 0.9 * k))
-    negatives = torch.zeros(2, 10, dtype=torch.bool)
-    for row, (_, *others) in enumerate(INDICES):
-        negatives[row, others] = True
-    return queries, bank, torch.tensor([0, 1]), negatives
 
 
 @pytest.mark.parametrize(
@@ -41,24 +27,6 @@ def test_equals_the_authors(temperature, loss, normaliser):
             queries, bank, positive, negatives, temperature=temperature, log_normaliser=given
         )
         assert value.item() == pytest.approx(loss, **DIGITS)
-
-
-def plain_contrast(queries, bank, positive, negatives, temperature: float) -> float:
-    """Return the loss of one direction, from lists; negatives are lists of indices."""
-    queries, bank = (F.normalize(z).tolist() for z in (queries, bank))
-    scores = [
-        [math.exp(sum(a * b for a, b in zip(q, k, strict=True)) / temperature) for k in bank]
-        for q in queries
-    ]
-    chosen = [scores[i][j] for i, others in enumerate(negatives) for j in (positive[i], *others)]
-    whole, total = len(bank) * sum(chosen) / len(chosen), 0.0
-    for i, others in enumerate(negatives):
-        noise = len(others) / len(bank)
-        own = scores[i][positive[i]] / whole
-        total -= math.log(own / (own + noise + 1e-7))
-        for j in others:
-            total -= math.log(noise / (scores[i][j] / whole + noise + 1e-7))
-    return total / len(queries)
 
 
 def plain_crd(student, teacher, temperature: float) -> float:

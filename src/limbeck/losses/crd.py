@@ -10,17 +10,17 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from limbeck.checks import ShapeError, check_between, check_positive, check_same_rows
+from limbeck.checks import ArgumentError, ShapeError, check_between, check_positive, check_same_rows
 from limbeck.losses.connectors import Layer, layer_names, pooled_pairs
 from limbeck.losses.embeddings import Embeddings
+from limbeck.losses.memory_bank import NO_LABEL, MemoryBank
 from limbeck.losses.numerics import at_least_float32, unit_rows, without_autocast
 from limbeck.losses.whole_batch import all_rows
-from limbeck.ranks import gather_rows
+from limbeck.ranks import gather_rows, share_of_batch, sum_over_ranks
 from limbeck.types import Batch, Outputs
 
 
 GUARD = 1e-7  # in the denominators of the authors' code
-NO_LABEL = -1
 
 
 def log_mean_score(
@@ -63,6 +63,7 @@ def noise_contrastive_loss(
     *,
     temperature: float = 0.07,
     log_normaliser: Float[Tensor, ""] | None = None,
+    size: int | None = None,
 ) -> Float[Tensor, ""]:
     r"""Tell every query's own candidate from its negatives.
 
@@ -70,7 +71,7 @@ def noise_contrastive_loss(
               + \sum_{j \in \text{negatives}} \ln \frac{c_i}{P_{ij} + c_i + \epsilon} \Bigr), \qquad
               P_{ij} = \frac{e^{\langle q_i, k_j \rangle / \tau}}{N Z}, \quad c_i = \frac{K_i}{N}
 
-    with N candidates, :math:`K_i` negatives and :math:`\epsilon` = 1e-7.
+    with N rows that candidates are of, :math:`K_i` negatives and :math:`\epsilon` = 1e-7.
 
     Args:
         queries: Vectors q of length 1; gradients flow into these.
@@ -79,6 +80,7 @@ def noise_contrastive_loss(
         negatives: Which candidates are its negatives.
         temperature: :math:`\tau`, above zero.
         log_normaliser: :math:`\ln Z`; None takes :func:`log_mean_score` of these very pairs.
+        size: N, where the candidates were drawn from more rows; None means that they are all.
 
     Returns:
         The batch mean, negative log-likelihood [nats], at least zero; near zero where positives
@@ -104,7 +106,7 @@ def noise_contrastive_loss(
     if log_normaliser is None:
         own = positive[:, None] == torch.arange(len(theirs), device=theirs.device)
         log_normaliser = log_mean_score(mine, theirs, negatives | own, temperature=temperature)
-    size = max(len(theirs), 1)
+    size = size or max(len(theirs), 1)
     with without_autocast(mine):
         scores = mine @ theirs.T / temperature
     log_p = scores - log_normaliser.to(scores.dtype) - math.log(size)
@@ -133,9 +135,8 @@ def crd_loss(
 
     The sum of :func:`noise_contrastive_loss` from the student's embeddings to the teacher's and
     from the teacher's to the student's, all divided by their length before. Negatives are the
-    other samples of the batch, and, for the student's, past embeddings of the teacher. The memory
-    of all samples that the paper draws its negatives from is not kept here. Without it, labels and
-    a queue, both directions have the same value.
+    other samples of the batch, and, for the student's, past embeddings of the teacher. Without
+    labels and a queue both directions have the same value.
 
     Args:
         student: The student's embedded features; gradients flow into these.
@@ -208,8 +209,8 @@ class CRD(nn.Module):
     """:func:`crd_loss` as a training term with an embedding for each side.
 
     The mean score that turns scores into probabilities is taken from the first batch, in
-    ``prepare``, and kept. The paper's memory bank, a row for every sample of the training set, is
-    not here: negatives are those of the batch of all ranks and of the queue.
+    ``prepare``, and kept (with a bank, that of its first draw). Negatives are those of the batch of
+    all ranks and of the queue, or of the bank.
 
     Args:
         layer: Layer of both sides, or a dict of one each for "student" and "teacher". Maps are
@@ -217,6 +218,10 @@ class CRD(nn.Module):
         width: Of the embeddings, above zero.
         temperature: As in the function.
         queue: How many past embeddings of the teacher are kept as further negatives.
+        bank: Number of training rows, to draw negatives for both sides from a memory of all of
+            them, as the paper does, instead of batch and queue; 0 for none. It takes
+            ``2 * bank * width`` numbers of memory, and rows with their ``batch.index``.
+        negatives: How many rows of the bank are drawn for a batch.
         use_labels: Whether samples of one class are no negatives of each other, where the targets
             are classes (one whole number a sample).
         across_ranks: Whether the negatives are those of all processes.
@@ -239,17 +244,25 @@ class CRD(nn.Module):
         width: int = 128,
         temperature: float = 0.07,
         queue: int = 0,
+        bank: int = 0,
+        negatives: int = 16_384,
         use_labels: bool = True,
         across_ranks: bool = True,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        check_positive("CRD", width=width, temperature=temperature)
-        check_between("CRD", 0.0, 1e9, queue=queue)
+        check_positive("CRD", width=width, temperature=temperature, negatives=negatives)
+        check_between("CRD", 0.0, 1e9, queue=queue, bank=bank)
+        if queue and bank:
+            raise ArgumentError(
+                f"CRD: expected a queue or a bank; got queue={queue} and bank={bank}. The bank "
+                "holds what the queue would."
+            )
         self.layers = layer_names("CRD", layer, one=True)
         self.temperature, self.use_labels = temperature, use_labels
         self.across_ranks = across_ranks
         self.embeddings = Embeddings("CRD", width, seed)
+        self.bank = MemoryBank(bank, width, negatives=negatives, seed=seed) if bank else None
         self.register_buffer("log_normaliser", torch.zeros(()))
         self.register_buffer("past", torch.zeros(queue, width))
         self.register_buffer("past_labels", torch.full((queue,), NO_LABEL))
@@ -273,11 +286,15 @@ class CRD(nn.Module):
         self.past = self.past.to(start)
         self.past_labels = self.past_labels.to(start.device)
         self.seen = self.seen.to(start.device)
+        if self.bank is not None:
+            self.bank.to(start)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Float[Tensor, ""]:
         """Return the loss of the batch; in training, put the teacher's embeddings in the queue."""
         ((mine, theirs),) = pooled_pairs("CRD", self.layers, student, teacher, batch)
         mine, theirs = self.embeddings(mine, theirs)
+        if self.bank is not None:
+            return self._with_bank(self.bank, mine, theirs, batch)
         labels, size = self._labels(batch), len(self.past)
         filled = torch.arange(size, device=self.seen.device) < self.seen
         value = crd_loss(
@@ -294,6 +311,43 @@ class CRD(nn.Module):
         if self.training and size:
             self._enqueue(theirs.detach(), labels)
         return value
+
+    def _with_bank(
+        self, bank: MemoryBank, student: Tensor, teacher: Tensor, batch: Batch
+    ) -> Tensor:
+        """Return this rank's share; each side is compared with the other one's bank."""
+        student, teacher = (unit_rows(rows) for rows in at_least_float32(student, teacher))
+        labels, index = self._labels(batch), batch.index.to(student.device)
+        places, negatives = bank.candidates(index, labels)
+        own = torch.arange(len(index), device=student.device)
+        total = student.new_zeros(())
+        for side, queries, known in ((0, student, bank.teacher), (1, teacher, bank.student)):
+            rows = known[places]
+            if bool(bank.mean_scores[side].isnan()):
+                counted = negatives.clone()
+                counted[own, own] = True
+                bank.mean_scores[side] = self._first_mean(queries, rows, counted)
+            total = total + noise_contrastive_loss(
+                queries,
+                rows,
+                own,
+                negatives,
+                temperature=self.temperature,
+                log_normaliser=bank.mean_scores[side].clone(),
+                size=len(known),
+            )
+        if self.training:
+            bank.remember(index, student, teacher, labels, across_ranks=self.across_ranks)
+        return share_of_batch(total, len(student)) if self.across_ranks else total
+
+    @torch.no_grad()
+    def _first_mean(self, queries: Tensor, rows: Tensor, counted: Tensor) -> Tensor:
+        """Return the logarithm of the mean score over all ranks' pairs."""
+        own = log_mean_score(queries, rows, counted, temperature=self.temperature)
+        if not self.across_ranks:
+            return own
+        total, pairs = own.exp() * counted.sum(), counted.sum().to(own.dtype)
+        return (sum_over_ranks(total) / sum_over_ranks(pairs).clamp_min(1.0)).log()
 
     @torch.no_grad()
     def _enqueue(self, rows: Tensor, labels: Tensor | None) -> None:
