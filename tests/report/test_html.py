@@ -241,6 +241,23 @@ def test_warnings_stand_before_the_results(tmp_path):
     assert "kd cannot be judged from one seed" in before
 
 
+def test_assumptions_of_losses_are_shown_over_their_seeds(folder):
+    plain = write_report([folder], folder / "plain.html").read_text(encoding="utf8")
+    assert "take for granted" not in plain
+    name = "I(Y; teacher's filter | student's filter), layer 1"
+    cells = [
+        {"bits": 0.1, "lower": 0.05, "upper": 0.2, "rows": 539.0},
+        {"bits": 0.31, "lower": 0.2, "upper": 0.4, "rows": 539.0},
+    ]
+    for seed, cell in enumerate(cells):
+        results = {"last": {"test": {"accuracy": 0.5}, name: cell}}
+        make_record("rid", seed, 0.5, results=results).save(folder / "rid" / f"seed{seed}")
+    page = Page(write_report([folder], folder / "report.html").read_text(encoding="utf8"))
+    assert ["rid", name, "0.21 0.05 to 0.40", "2"] in [
+        [row[0].lower(), *row[1:]] for row in page.rows if len(row) == 4
+    ]
+
+
 def test_one_run_gives_a_number_and_no_interval(tmp_path):
     folder = make_record("kd", 7, 0.9137).save(tmp_path / "kd").parent
     page = Page(render(read_study([folder])))

@@ -16,7 +16,12 @@ from limbeck.report import bits, sentences
 from limbeck.report.comparison import LOWER_IS_BETTER, Comparison, compare, values_of
 from limbeck.report.curves import SERIES, Band, Curve, bands_of, curve_svg, panels_svg
 from limbeck.report.reading import TEACHER, Study, read_study
-from limbeck.report.sections import common_and_differing, distinct, time_rows
+from limbeck.report.sections import (
+    assumption_rows,
+    common_and_differing,
+    distinct,
+    time_rows,
+)
 
 
 _METRICS = ("accuracy", "average_precision", "r2", "mse", "cosine", "retrieval", "cross_entropy")
@@ -67,6 +72,7 @@ def render(study: Study) -> str:
         table=None if compared is None else _table(compared, study, titles, colours),
         seeds_table=None if compared is None else _seeds_table(compared, titles),
         measured=None if study.measurement is None else bits.section(study.measurement),
+        assumptions=assumption_rows(study.groups, titles),
         figures=_figures(study, compared, titles, colours),
         times=time_rows(study.groups, titles),
         common=common,

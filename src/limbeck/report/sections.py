@@ -57,6 +57,34 @@ def time_rows(
     return rows
 
 
+def assumption_rows(
+    groups: Mapping[str, Sequence[RunRecord]], titles: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    """Return what the runs measured of their loss's own assumptions [bits], over the seeds.
+
+    Of several seeds the mean, from the lowest end of an interval to the highest.
+    """
+    rows = []
+    for name, records in groups.items():
+        found: dict[str, list[Mapping[str, float]]] = {}
+        for record in records:
+            for key, cell in record.results.get("last", {}).items():
+                if isinstance(cell, Mapping) and "bits" in cell:
+                    found.setdefault(key, []).append(cell)
+        rows += [
+            {
+                "name": titles[name],
+                "what": key,
+                "bits": sum(cell["bits"] for cell in cells) / len(cells),
+                "lower": min(cell["lower"] for cell in cells),
+                "upper": max(cell["upper"] for cell in cells),
+                "seeds": len(cells),
+            }
+            for key, cells in found.items()
+        ]
+    return rows
+
+
 def _of_group(records: Sequence[RunRecord]) -> dict[str, str]:
     flat = [_flat(record.settings) for record in records]
     keys = dict.fromkeys(key for found in flat for key in found)
