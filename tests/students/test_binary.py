@@ -227,8 +227,10 @@ def test_resnet20():
     assert all(torch.equal(value, before[name]) for name, value in made.state_dict().items()
                if name in before)  # fmt: skip
     assert not any(isinstance(m, BinaryConv2d) for m in model.modules())
-    assert hasattr(model, "limbeck_source")
-    assert not hasattr(made, "limbeck_source")
+    assert "convert" not in model.limbeck_source
+    assert made.limbeck_source == model.limbeck_source | {
+        "convert": [{"name": "binary", "keep": None, "threshold": 0.5}]
+    }
     seen = []
     for _, layer in convolutions[1:]:
         layer.register_forward_hook(

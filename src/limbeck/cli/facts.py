@@ -12,8 +12,9 @@ from limbeck.cli.material import material_of
 from limbeck.cli.recipe import DataRecipe
 from limbeck.losses import LOSSES
 from limbeck.record import FILE_NAME, RunRecord, hardware, versions
+from limbeck.students import BINARY_NETWORKS, CONVERSIONS
 from limbeck.training.building import build, is_trusted
-from limbeck.training.saving import DESCRIPTION, describe
+from limbeck.training.saving import DESCRIPTION, WEIGHTS, describe, sizes_of
 
 
 DATA_SETS = ("digits", "mnist", "fashion-mnist", "cifar10", "cifar100", "folder", "npz")
@@ -28,6 +29,8 @@ def of_installation() -> dict[str, Any]:
         "hardware": hardware(),
         "losses": list(LOSSES),
         "networks (zoo:NAME)": list(NETWORKS),
+        "binary networks (binary:NAME)": list(BINARY_NETWORKS),
+        "conversions": list(CONVERSIONS),
         "data sets": list(DATA_SETS),
     }
 
@@ -35,11 +38,24 @@ def of_installation() -> dict[str, Any]:
 def of_folder(folder: Path) -> dict[str, Any] | None:
     """Return a run's record or a saved model's description; None where there is neither."""
     if (folder / FILE_NAME).is_file():
-        return of_run(RunRecord.open(folder))
+        found, student = of_run(RunRecord.open(folder)), folder / "student"
+        whole = (student / DESCRIPTION).is_file() and (student / WEIGHTS).is_file()
+        packed = _packed(describe(student)) if whole else {}
+        return {"warnings": found.pop("warnings"), "run": found.pop("run"), **packed, **found}
     if (folder / DESCRIPTION).is_file():
         found = describe(folder)
-        return {"model": {name: value for name, value in found.items() if value is not None}}
+        packed = _packed(found)
+        model = {name: value for name, value in found.items() if value is not None}
+        return {"model": model, **packed}
     return None
+
+
+def _packed(description: dict[str, Any]) -> dict[str, Any]:
+    """Take what a description says of packed layers out of it, as a table of its own."""
+    sizes = description.pop("sizes", None)
+    steps = (description.get("source") or {}).get("convert", [])
+    named = {"converted to": ", ".join(str(step.get("name")) for step in steps)} if steps else {}
+    return {"packed layers": named | sizes} if sizes else {}
 
 
 def of_run(record: RunRecord) -> dict[str, Any]:
@@ -76,7 +92,9 @@ def of_model_by_name(name: str) -> dict[str, Any]:
         ModelError: If it is not one of the zoo's or cannot be built.
     """
     if not is_trusted(name):
-        raise ModelError(f"{name}: expected zoo:NAME, timm:NAME or hf:FOLDER. Correct it.")
+        raise ModelError(
+            f"{name}: expected zoo:NAME, binary:NAME, timm:NAME or hf:FOLDER. Correct it."
+        )
     model = build(name)
     source: dict[str, Any] = getattr(model, "limbeck_source", {})
     return {
@@ -85,6 +103,7 @@ def of_model_by_name(name: str) -> dict[str, Any]:
             "megabytes in fp32": sum(4 * part.numel() for part in model.parameters()) / 1e6,
             **source.get("kwargs", {}),
         },
+        **_packed({"sizes": sizes_of(model)}),
         "parameters by layer": {
             layer: sum(part.numel() for part in module.parameters())
             for layer, module in _children(model).items()

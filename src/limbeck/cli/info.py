@@ -13,7 +13,9 @@ from limbeck.cli.arguments import AsJson
 def info(
     what: Annotated[
         str | None,
-        typer.Argument(metavar="[RUN|MODEL|DATASET]", help="A folder, zoo:NAME or a data set."),
+        typer.Argument(
+            metavar="[RUN|MODEL|DATASET]", help="A folder, zoo:NAME, binary:NAME or a data set."
+        ),
     ] = None,
     folder: Annotated[Path | None, typer.Option(help="Where the files of a data set lie.")] = None,
     as_json: AsJson = False,
@@ -48,6 +50,6 @@ def _found(what: str | None, folder: Path | None) -> tuple[str, dict[str, Any]]:
     if what in facts.DATA_SETS:
         return what, facts.of_data_set(what, folder)
     raise ArgumentError(
-        f"info: expected the folder of a run or a model, zoo:NAME, or a data set "
+        f"info: expected the folder of a run or a model, zoo:NAME, binary:NAME, or a data set "
         f"({', '.join(facts.DATA_SETS)}); got {what!r}.{nearest(what, facts.DATA_SETS)}"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from limbeck.cli.material import Material
 from limbeck.cli.recipe import ModelRecipe, Recipe
 from limbeck.cli.weights import load_weights_from
 from limbeck.losses import LOSSES, WeightedSum
+from limbeck.students import BINARY_NETWORKS, check_conversion, converted
 from limbeck.tasks import TASKS
 from limbeck.training.building import build
 from limbeck.training.saving import load
@@ -32,17 +34,30 @@ def model_of(
         seed: Seed of initial weights.
 
     Raises:
-        LimbeckError: If it cannot be built, or its weights do not fit.
+        LimbeckError: If it cannot be built or converted, or its weights do not fit.
     """
+    if recipe.convert is None:
+        return _unconverted(recipe, where, material, seed)
+    check_conversion(f"{where}.convert", recipe.convert)  # before files are read
+    model = _unconverted(recipe, where, material, seed)
+    return converted(model, recipe.convert, where=f"{where}.convert")
+
+
+def _unconverted(
+    recipe: ModelRecipe, where: str, material: Material | None, seed: int
+) -> nn.Module:
     if recipe.folder is not None:
         return load(recipe.folder, trust=recipe.trust)
     name, arguments = str(recipe.model), recipe.arguments
-    if name.startswith("zoo:"):
-        arguments = _zoo_defaults(name, material) | arguments
-        _check_arguments(name, recipe.arguments, where)
+    builder = _builder(name)
+    if builder is not None:
+        _check_arguments(name, builder, arguments, where)
+        arguments = _defaults(builder, material) | arguments
+        if name.startswith("binary:"):
+            arguments = _with_statistics(arguments, where)
     model = build(name, seed=seed, **arguments)
     if recipe.weights is not None:
-        load_weights_from(model, recipe.weights)
+        load_weights_from(model, recipe.weights, recipe.fresh)
     return model
 
 
@@ -118,11 +133,18 @@ def _weight(key: str, weight: Any) -> float:
     return float(weight)
 
 
-def _zoo_defaults(name: str, material: Material | None) -> dict[str, Any]:
-    from limbeck.zoo.networks import NETWORKS, STATISTICS
+def _builder(name: str) -> Callable[..., nn.Module] | None:
+    """Return the builder of one of limbeck's own networks; build() explains unknown names."""
+    from limbeck.zoo.networks import NETWORKS
 
-    builder = NETWORKS.get(name.removeprefix("zoo:"))
-    if builder is None or material is None:
+    kind, _, rest = name.partition(":")
+    return {"zoo": NETWORKS, "binary": BINARY_NETWORKS}.get(kind, {}).get(rest)
+
+
+def _defaults(builder: Callable[..., nn.Module], material: Material | None) -> dict[str, Any]:
+    from limbeck.zoo.networks import STATISTICS
+
+    if material is None:
         return {}
     found: dict[str, Any] = {"num_classes": material.classes, "channels": material.channels}
     if "inputs" in inspect.signature(builder).parameters:
@@ -133,12 +155,21 @@ def _zoo_defaults(name: str, material: Material | None) -> dict[str, Any]:
     return {key: value for key, value in found.items() if value is not None}
 
 
-def _check_arguments(name: str, given: dict[str, Any], where: str) -> None:
-    from limbeck.zoo.networks import NETWORKS
+def _with_statistics(arguments: dict[str, Any], where: str) -> dict[str, Any]:
+    """Return arguments with numbers for the name of a data set: binary networks take these only."""
+    from limbeck.zoo.networks import STATISTICS
 
-    builder = NETWORKS.get(name.removeprefix("zoo:"))
-    if builder is None:
-        return  # build() says so, with the near names
+    named = arguments.get("normalisation")
+    if not isinstance(named, str):
+        return arguments
+    check_choice("recipe", f"{where}.normalisation", named, STATISTICS)
+    statistics = None if named == "none" else [list(row) for row in STATISTICS[named]]
+    return {**arguments, "normalisation": statistics}
+
+
+def _check_arguments(
+    name: str, builder: Callable[..., nn.Module], given: dict[str, Any], where: str
+) -> None:
     known = [*inspect.signature(builder).parameters, *ModelRecipe.model_fields]
     for argument in given:
         if argument not in known:

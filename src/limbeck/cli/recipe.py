@@ -85,10 +85,14 @@ class ModelRecipe(BaseModel):
     """A model: built by name, or read from a folder that limbeck wrote.
 
     Attributes:
-        model: ``zoo:resnet20``, ``package.module:callable``, ``timm:NAME`` or ``hf:FOLDER``; any
-            other key is an argument of its builder.
+        model: ``zoo:resnet20``, ``binary:resnet20``, ``package.module:callable``, ``timm:NAME`` or
+            ``hf:FOLDER``; any other key is an argument of its builder.
         weights: A safetensors or .pt file, or a folder that holds model.safetensors.
+        fresh: Names of parts that do not take their ``weights``, such as a new classifier.
         folder: A folder written by limbeck, instead of ``model``.
+        convert: What makes it cheaper: a name in ``limbeck.students.CONVERSIONS``, or a mapping of
+            ``name`` and options. It comes last: ``weights`` and ``folder`` are those of the model
+            before it, so that a binary student may start from a pretrained one.
         trust: Call a builder outside of limbeck that ``folder`` names.
     """
 
@@ -96,7 +100,9 @@ class ModelRecipe(BaseModel):
 
     model: str | None = None
     weights: Path | None = None
+    fresh: tuple[str, ...] = ()
     folder: Path | None = None
+    convert: Annotated[dict[str, Any] | None, _named("name")] = None
     trust: bool = False
 
     @property
@@ -109,6 +115,8 @@ class ModelRecipe(BaseModel):
         if (self.model is None) == (self.folder is None):
             hint = nearest("model", self.arguments).replace("mean ", "mean `model` for ")
             raise ValueError(f"expected either `model`, a name, or `folder`, a saved model.{hint}")
+        if self.fresh and self.weights is None:
+            raise ValueError("expected `fresh` beside `weights`, of which it leaves parts out")
         if self.folder is not None:
             if self.weights is not None:
                 raise ValueError("expected `weights` beside `model`; a `folder` has its own")

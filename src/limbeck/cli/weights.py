@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -11,40 +11,63 @@ from zipfile import BadZipFile
 import torch
 from torch import Tensor, nn
 
-from limbeck.checks import ModelError
-from limbeck.training.saving import WEIGHTS, load_strictly, load_weights
+from limbeck.checks import ModelError, nearest
+from limbeck.training.saving import WEIGHTS, load_strictly, read_weights
 
 
 _NESTED = ("state_dict", "model")
 _AKAMASTER = {"conv1.weight", "bn1.weight", "layer1.0.conv1.weight", "linear.weight"}
 
 
-def load_weights_from(model: nn.Module, path: Path) -> None:
+def load_weights_from(model: nn.Module, path: Path, fresh: Sequence[str] = ()) -> None:
     """Load weights strictly into a model.
 
     A .pt or .pth file may hold a state dict, or one under "state_dict" or "model"; prefixes
     "module." are taken off, and akamaster's names fit the ResNets of the zoo. It is read without
     running any code that it holds.
 
+    Args:
+        model: Is changed in place.
+        path: A file, or a folder that limbeck wrote.
+        fresh: Names of parts that keep what they have, such as a classifier of other classes.
+
     Raises:
-        ModelError: If there are no weights, the file is damaged or holds more than tensors, or
-            names or shapes differ.
+        ModelError: If there are no weights, the file is damaged or holds more than tensors, names
+            or shapes differ, or the model has no part of a name in ``fresh``.
     """
+    weights = _read(path, model)
+    own = model.state_dict()
+    for part in fresh:
+        if not any(_within(name, part) for name in own):
+            parts = [name for name, _ in model.named_modules() if name]
+            raise ModelError(
+                f"{path}: expected `fresh` to name parts of {type(model).__name__}; got {part!r}."
+                f"{nearest(part, parts)}"
+            )
+        weights = {name: value for name, value in weights.items() if not _within(name, part)}
+        weights |= {name: value for name, value in own.items() if _within(name, part)}
+    load_strictly(model, weights, str(path))
+
+
+def _within(name: str, part: str) -> bool:
+    return name == part or name.startswith(f"{part}.")
+
+
+def _read(path: Path, model: nn.Module) -> dict[str, Tensor]:
     if path.is_dir():
         inside = (path / WEIGHTS, path / "student" / WEIGHTS)
         found = next((file for file in inside if file.is_file()), None)
         if found is None:
             raise ModelError(f"{path}: expected a folder with {WEIGHTS}; there is none in it.")
-        load_weights(model, found)
-    elif path.suffix in (".pt", ".pth"):
-        load_strictly(model, _fitting(_state_dict(path), model, path), str(path))
-    elif path.suffix == ".safetensors":
-        load_weights(model, path)
-    else:
-        raise ModelError(
-            f"{path}: expected a folder, or a file .safetensors, .pt or .pth; got "
-            f"`{path.suffix or path.name}`. Save the weights as safetensors."
-        )
+        return read_weights(found)
+    if path.suffix in (".pt", ".pth"):
+        return _fitting(_state_dict(path), model, path)
+    if path.suffix == ".safetensors":
+        return read_weights(path)
+    raise ModelError(
+        f"{path}: expected a folder, or a file .safetensors, .pt or .pth; got "
+        f"`{path.suffix or path.name}`. Save the weights as safetensors."
+    )
 
 
 def _state_dict(path: Path) -> dict[str, Tensor]:

@@ -13,6 +13,7 @@ from limbeck.checks import RecipeError
 
 #: Under which key a word alone stands, so that ``loss.temperature=2`` may follow ``loss: kd``.
 _WORD = {"loss": "name", "task": "name", "data": "name", "teacher": "model", "student": "model"}
+_WORD |= {"teacher.convert": "name", "student.convert": "name"}
 
 
 class _Loader(yaml.SafeLoader):
@@ -88,13 +89,12 @@ def overridden(mapping: Mapping[str, Any], overrides: Iterable[str]) -> dict[str
 
 def _put(mapping: dict[str, Any], keys: list[str], value: Any, override: str) -> None:
     for depth, key in enumerate(keys[:-1]):
-        inner = mapping.get(key)
+        inner, place = mapping.get(key), ".".join(keys[: depth + 1])
         if inner is None:
             inner = {}
-        elif isinstance(inner, str) and depth == 0 and key in _WORD:
-            inner = {_WORD[key]: inner}
+        elif isinstance(inner, str) and place in _WORD:
+            inner = {_WORD[place]: inner}
         elif not isinstance(inner, dict):
-            place = ".".join(keys[: depth + 1])
             raise RecipeError(
                 f"{override}: expected `{place}` to have fields; it is {inner!r}. Override "
                 f"`{place}` itself."

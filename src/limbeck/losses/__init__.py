@@ -41,6 +41,10 @@ from limbeck.losses.ofd import (
     ofd_loss as ofd_loss,
 )
 from limbeck.losses.pkt import PKT as PKT, pkt_loss as pkt_loss
+from limbeck.losses.reviewkd import (
+    ReviewKD as ReviewKD,
+    hierarchical_context_loss as hierarchical_context_loss,
+)
 from limbeck.losses.rid import RID as RID, rid_loss as rid_loss
 from limbeck.losses.rkd import RKD as RKD, rkd_loss as rkd_loss
 from limbeck.losses.rld import RLD as RLD, rld_loss as rld_loss
@@ -83,6 +87,7 @@ LOSSES: dict[str, type[nn.Module]] = {
     "nst": NST,
     "ofd": OFD,
     "pkt": PKT,
+    "reviewkd": ReviewKD,
     "rid": RID,
     "rkd": RKD,
     "rld": RLD,

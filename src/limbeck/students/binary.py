@@ -12,13 +12,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from limbeck.checks import ArgumentError, LayerError, ModelError, ShapeError, nearest
+from limbeck.students.conversions import conversion
 from limbeck.students.signs import (
     TAU_START,
     VARIANCE_FLOOR,
     binarised,
     binary_activation,
     check_tau,
-    rectified,
+    pulled_in,
+    quantile,
 )
 
 
@@ -28,15 +30,16 @@ TAU_END = 0.99
 class BinaryConv2d(nn.Conv2d):
     """Convolve the signs of the activations with the signs of the weights, times a scale.
 
-    The output is ``scale[c] * conv(sign(a - threshold), sign(rectified(weight)))``, plus the bias
-    if there is one. sign(0) is +1 on both sides; padding adds zeros after the sign. In training
-    what is above or below the threshold is divided by its deviation within the sample before the
-    sign, which changes gradients only. Arguments that are not listed are those of
+    The output is ``scale[c] * conv(sign(a - threshold), sign(rectified(weight, tau)))``, plus the
+    bias if there is one. sign(0) is +1 on both sides; padding adds zeros after the sign. In
+    training what is above or below the threshold is divided by its deviation within the sample
+    before the sign, which changes gradients only. Arguments that are not listed are those of
     :class:`torch.nn.Conv2d`.
 
     Args:
-        tau: Where :func:`rectified` clamps, in (0.5, 1). It shapes gradients, never an output,
-            and is not part of the state dict; see :func:`set_tau`.
+        tau: Where the weights are clamped, in (0.5, 1). It shapes gradients, never an output,
+            and is not part of the state dict. :func:`limbeck.distill` moves it from epoch to
+            epoch by :func:`tau`; in a loop of one's own see :func:`set_tau`.
         threshold: Start of the learnable threshold of each input channel, in units of the
             activations. After a ReLU it must be above zero: the sign would be +1 everywhere.
 
@@ -58,10 +61,9 @@ class BinaryConv2d(nn.Conv2d):
         self, *args: Any, tau: float = TAU_START, threshold: float | int = 0.0, **kwargs: Any
     ) -> None:
         super().__init__(*args, **kwargs)
-        check_tau("BinaryConv2d", tau=tau)
+        self.tau = tau
         if not math.isfinite(threshold):
             raise ArgumentError(f"BinaryConv2d: expected finite `threshold`; got {threshold}.")
-        self.tau = tau
         weight = self.weight.detach()
         if weight[0].numel() < 2:
             raise ShapeError(
@@ -112,9 +114,35 @@ class BinaryConv2d(nn.Conv2d):
             made.bias = nn.Parameter(bias.detach().clone(), bias.requires_grad)
         return made.train(conv.training)
 
+    @property
+    def tau(self) -> float:
+        """Where the weights are clamped, in (0.5, 1)."""
+        return self._tau
+
+    @tau.setter
+    def tau(self, value: float) -> None:
+        check_tau("BinaryConv2d", tau=value)
+        self._tau = value
+        # A tensor: a number would make torch.compile compile anew in every epoch. Not a buffer: a
+        # layer made narrower keeps it whole, and averages and other processes leave it alone.
+        self._limit = torch.tensor(quantile(value), dtype=torch.float64, device="cpu")
+
+    def begin_epoch(self, epoch: int, epochs: int) -> None:
+        """Set tau by the published schedule; the training loop calls this before each epoch.
+
+        Args:
+            epoch: The epoch that begins, from 0.
+            epochs: Their number.
+
+        Raises:
+            ArgumentError: As :func:`tau` does.
+        """
+        self.tau = tau(epoch, epochs)
+
     def signs(self) -> Float[Tensor, "filters channels height width"]:
         """Return the signs of the weights, -1 and +1, with a straight-through gradient."""
-        return binarised(rectified(self.weight, self.tau))
+        wide = torch.promote_types(self.weight.dtype, torch.float32)
+        return binarised(pulled_in(self.weight, self._limit.to(wide)))
 
     def effective_weight(self) -> Float[Tensor, "filters channels height width"]:
         """Return signs times scale: two values a filter, in the units of the scale."""
@@ -205,6 +233,7 @@ def set_tau(model: nn.Module, value: float) -> None:
         layer.tau = value
 
 
+@conversion
 def binary(
     model: nn.Module, *, keep: Collection[str] | None = None, threshold: float | int = 0.5
 ) -> nn.Module:
@@ -222,8 +251,8 @@ def binary(
 
     Returns:
         The copy, with weights and names of the original; hooks on replaced layers are not taken
-        over. ``limbeck_source``, which says how to build the original again, is left out: it would
-        build the model in full precision.
+        over. A model that says in ``limbeck_source`` how it was built, as those of the zoo do, has
+        the conversion added there, and a saved copy comes back by itself.
 
     Raises:
         LayerError: If a name in ``keep`` is unknown, or no convolution is left to replace.
@@ -247,7 +276,6 @@ def binary(
                 "`model.named_modules()`."
             )
     copied = copy.deepcopy(model)
-    copied.__dict__.pop("limbeck_source", None)
     places = [
         (name, part)
         for name, part in copied.named_modules(remove_duplicate=False)

@@ -98,13 +98,23 @@ def rectified(
             f"rectified: expected two weights a filter at least; got {tuple(weight.shape)}. "
             "Leave this layer in full precision."
         )
+    return pulled_in(weight, quantile(tau))
+
+
+def quantile(tau: float) -> float:
+    """Return the quantile ``tau`` of the magnitude's Laplace distribution, in its own mean."""
+    return -math.log(2 - 2 * tau)
+
+
+def pulled_in(weight: Tensor, limit: float | Tensor) -> Tensor:
+    """Return what :func:`rectified` does, with the limit in mean magnitudes, perhaps a tensor."""
     wide = weight.to(torch.promote_types(weight.dtype, torch.float32))
     axes = tuple(range(1, wide.ndim))
     variance = wide.var(axes, keepdim=True)
     centred = wide - wide.mean(axes, keepdim=True)
     scaled = centred * (2 * math.sqrt(2)) / (variance + VARIANCE_FLOOR).sqrt()
-    limit = -scaled.detach().abs().mean() * math.log(2 - 2 * tau)
-    return scaled.clamp(-limit, limit)
+    far = scaled.detach().abs().mean() * limit
+    return scaled.clamp(-far, far)
 
 
 def binarised(weight: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:

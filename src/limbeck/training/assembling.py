@@ -19,6 +19,7 @@ from limbeck.data import Data, Items
 from limbeck.record import RunRecord, this_command
 from limbeck.tasks import Classification
 from limbeck.training import preflight
+from limbeck.training.freezing import parts_of, put_to_rest
 from limbeck.training.loop import Loop
 from limbeck.training.options import NEUTRAL, Options
 from limbeck.training.step import Step
@@ -61,10 +62,13 @@ def assembled(
     borrowed = options.channels_last is None  # the format is ours for the run, not the caller's
     options = _resolved(options, data, example)
     compiled_rows = _micro_batch(options, accelerator.num_processes) if options.compile else None
+    trained = None if options.train_only is None else parts_of(student, options.train_only)
+    resting: list[nn.Parameter] = []
     capture = Capture(student, needed["student"], example=example.inputs, name="student")
     teachers: list[Teacher] = []
     formatted = [student]
     try:
+        resting += [] if trained is None else put_to_rest(student, trained)
         said = preflight.run_student(capture, example)
         teachers += teachers_of(
             teacher,
@@ -77,7 +81,8 @@ def assembled(
         )
         terms = copies(term, len(teachers))
         _prepare(student, terms, teachers, said, example)
-        step = Step(capture, task, terms, weights_of(term, weight), compiled_rows=compiled_rows)
+        weights = weights_of(term, weight)
+        step = Step(capture, task, terms, weights, compiled_rows=compiled_rows, trained=trained)
         step.to(device)
         if options.channels_last:
             student.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
@@ -109,6 +114,8 @@ def assembled(
         yield loop, findings
     finally:
         capture.close()
+        for parameter in resting:
+            parameter.requires_grad_(True)
         for guide in teachers:
             if isinstance(guide, LiveTeacher):
                 guide.close()

@@ -1,10 +1,10 @@
-"""Models by name: the zoo, any callable, timm, and folders of transformers models."""
+"""Models by name: the zoo, binary networks, any callable, timm, folders of transformers models."""
 
 from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import nn
 
 from limbeck.checks import ModelError, nearest
 from limbeck.randomness import derive_seed
+from limbeck.students import BINARY_NETWORKS, converted
 from limbeck.training.torchvision_cpu import define_missing_operators
 
 
@@ -29,8 +30,8 @@ def build(name: str, *, seed: int = 0, **kwargs: Any) -> nn.Module:
     """Build a model by name, with initial weights that depend on ``seed`` alone.
 
     Args:
-        name: ``zoo:resnet20``, ``package.module:callable``, ``timm:name`` or ``hf:folder`` (a
-            transformers sequence classifier, read from disk only).
+        name: ``zoo:resnet20``, ``binary:resnet20``, ``package.module:callable``, ``timm:name`` or
+            ``hf:folder`` (a transformers sequence classifier, read from disk only).
         seed: Seed of the initial weights.
         kwargs: Passed to whatever builds it.
 
@@ -61,13 +62,38 @@ def build(name: str, *, seed: int = 0, **kwargs: Any) -> nn.Module:
     return model
 
 
+def rebuild(source: Mapping[str, Any]) -> nn.Module:
+    """Build a model again from its ``limbeck_source``, conversions included.
+
+    Args:
+        source: ``builder`` and ``kwargs`` as :func:`build` takes them, and in ``convert`` a list of
+            what :func:`limbeck.students.converted` takes, done one after the other.
+
+    Returns:
+        A module of the same architecture, with other weights.
+
+    Raises:
+        LimbeckError: If the builder or a conversion is unknown, or refuses its arguments.
+    """
+    steps = source.get("convert", [])
+    if not isinstance(steps, list):
+        raise ModelError(
+            f"{source['builder']}: expected a list of conversions in `convert`; got {steps!r}. "
+            "Save the model again."
+        )
+    model = build(source["builder"], **source.get("kwargs", {}))
+    for step in steps:
+        model = converted(model, step)
+    return model
+
+
 def is_trusted(builder: str, arguments: Iterable[str] = ()) -> bool:
     """Say whether a folder may name this builder: it runs no code and reads no file of others.
 
     limbeck's, timm's and transformers' builders do not, unless an argument says so or the name
-    leads on to a hub.
+    leads on to a hub. Conversions are limbeck's own and need no trust.
     """
-    known = builder.startswith((f"{_ZOO}:", "zoo:", "timm:", "hf:"))
+    known = builder.startswith((f"{_ZOO}:", "zoo:", "binary:", "timm:", "hf:"))
     return known and builder.count(":") == 1 and not _REACHING & set(arguments)
 
 
@@ -75,8 +101,8 @@ def _resolved(name: str) -> tuple[Callable[..., Any], str]:
     kind, _, rest = name.partition(":")
     if not rest:
         raise ModelError(
-            f"{name}: expected zoo:NAME, package.module:callable, timm:NAME or hf:FOLDER; got no "
-            "colon."
+            f"{name}: expected zoo:NAME, binary:NAME, package.module:callable, timm:NAME or "
+            "hf:FOLDER; got no colon."
         )
     if kind == "timm":
         define_missing_operators()
@@ -84,14 +110,11 @@ def _resolved(name: str) -> tuple[Callable[..., Any], str]:
         return lambda **kwargs: timm.create_model(rest, **kwargs), name
     if kind == "hf":
         return lambda **kwargs: _from_folder(rest, **kwargs), name
-    if kind == "zoo" or kind == _ZOO:
+    if kind in ("zoo", _ZOO):
         networks = importlib.import_module(_ZOO).NETWORKS
-        if rest not in networks:
-            raise ModelError(
-                f"{name}: expected one of the zoo's networks: {', '.join(sorted(networks))}."
-                f"{nearest(rest, networks)}"
-            )
-        return networks[rest], f"{_ZOO}:{rest}"
+        return _network(name, rest, networks, "zoo's"), f"{_ZOO}:{rest}"
+    if kind == "binary":
+        return _network(name, rest, BINARY_NETWORKS, "binary"), name
     module = _imported(kind, "check its name, or put its folder on PYTHONPATH")
     target: Any = module
     for part in rest.split("."):
@@ -101,6 +124,17 @@ def _resolved(name: str) -> tuple[Callable[..., Any], str]:
     if not callable(target):
         raise ModelError(f"{name}: expected a callable; got {type(target).__name__}.")
     return target, name
+
+
+def _network(
+    name: str, rest: str, networks: Mapping[str, Callable[..., Any]], whose: str
+) -> Callable[..., Any]:
+    if rest not in networks:
+        raise ModelError(
+            f"{name}: expected one of the {whose} networks: {', '.join(sorted(networks))}."
+            f"{nearest(rest, networks)}"
+        )
+    return networks[rest]
 
 
 def _from_folder(folder: str, **kwargs: Any) -> nn.Module:

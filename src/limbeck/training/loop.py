@@ -152,6 +152,7 @@ class Loop:
 
     def _epoch(self, bar: Bar, interrupts: Interrupts) -> None:
         self.step.train()
+        self._tell_models(self.epoch)
         self.alternation.begin_epoch(self.epoch, self.options.epochs)
         self._order = order = self.batches_of(self.epoch)
         limit = self.options.max_steps or math.inf
@@ -167,6 +168,13 @@ class Loop:
             if time.monotonic() - self._saved >= self.options.checkpoint_seconds:
                 self._save_now()
             interrupts.check(self._save_now)
+
+    def _tell_models(self, epoch: int) -> None:
+        """Call ``begin_epoch`` of every part of the student, or of its average, that has one."""
+        for part in [*self.inner.student.modules(), *(self.average or nn.Module()).modules()]:
+            # Looked up in the class: a compiled module passes on what it is asked for.
+            if hasattr(type(part), "begin_epoch"):
+                part.begin_epoch(epoch, self.options.epochs)  # pyright: ignore[reportCallIssue]
 
     def _plan(self, order: list[Tensor]) -> Iterator[Rows]:
         views = self.options.views
@@ -361,6 +369,7 @@ class Loop:
         self.terms, sums = state["terms"], state["sums"]
         self.sums = None if sums is None else sums.to(self.accelerator.device)
         self.last_ten = state["last_ten"]
+        self._tell_models(max(self.epoch - (not self.done), 0))  # the epoch trained last
         self._seconds_before = state["seconds"]
         for name, part in json.loads(state["record"]).items():
             setattr(self.record, name, part)

@@ -29,6 +29,9 @@ class Options(BaseModel):
         warmup_epochs: Linear rise of the learning rate.
         loss_warmup_epochs: Linear rise of the distillation term's weight.
         clip: Largest norm of the gradient, or None.
+        train_only: Names of the student's modules that are trained, such as ["classifier"]; all
+            else rests: weights as they are, in eval mode, so that batch norm learns nothing. None
+            trains all that its caller has not frozen.
         precision: "fp32", or "bf16" for autocast.
         compile: Compile the student and live teachers with torch.compile: minutes at the start,
             for shorter steps.
@@ -64,6 +67,7 @@ class Options(BaseModel):
     warmup_epochs: float = Field(0.0, ge=0)
     loss_warmup_epochs: float = Field(0.0, ge=0)
     clip: float | None = Field(None, gt=0)
+    train_only: tuple[str, ...] | None = Field(None, min_length=1)
     precision: Literal["fp32", "bf16"] = "fp32"
     compile: bool = False
     channels_last: bool | None = None

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from limbeck.checks import ModelError, nearest
 from limbeck.files import atomic, write_text
-from limbeck.training.building import build, is_trusted
+from limbeck.students import BinaryConv2d, size_table
+from limbeck.training.building import is_trusted, rebuild
 
 
 WEIGHTS = "model.safetensors"
@@ -30,7 +31,8 @@ def save_model(
     """Save a module into ``folder`` as ``model.safetensors`` and ``model.json``.
 
     Args:
-        module: The module; one made by limbeck's builders knows how it was built.
+        module: The module; one made by limbeck's builders knows how it was built, and what was
+            converted since.
         folder: Made if absent.
         weights: A state dict to save instead of the module's present one.
         class_names: Names of the classes, kept beside.
@@ -50,6 +52,7 @@ def save_model(
         "class": f"{kind.__module__}:{kind.__qualname__}",
         "source": getattr(module, "limbeck_source", None),
         "parameters": sum(parameter.numel() for parameter in module.parameters()),
+        "sizes": sizes_of(module),
         "class_names": class_names,
     }
     write_text(folder / DESCRIPTION, json.dumps(description, indent=1) + "\n")
@@ -72,6 +75,7 @@ def load(folder: Path | str, model: nn.Module | None = None, *, trust: bool = Fa
     Raises:
         ModelError: If files are missing or damaged, the builder is not known or not trusted, or
             weights do not fit.
+        LimbeckError: If a conversion that the folder names is not known, or refuses its options.
     """
     folder = Path(folder)
     if not (folder / WEIGHTS).is_file() and (folder / "student" / WEIGHTS).is_file():
@@ -90,9 +94,24 @@ def load(folder: Path | str, model: nn.Module | None = None, *, trust: bool = Fa
                 "limbeck's. "
                 "Pass model=..., or trust=True (on the command line: --trust) if you trust it."
             )
-        model = build(source["builder"], **source.get("kwargs", {}))
+        model = rebuild(source)
     load_weights(model, folder / WEIGHTS)
     return model.eval()
+
+
+def sizes_of(module: nn.Module) -> dict[str, int] | None:
+    """Return what a module's parameters take in float32 and packed, in bytes.
+
+    Returns:
+        The number of 1-bit convolutions, and both sizes as :func:`limbeck.students.size_table`
+        counts them; None where nothing can be packed.
+    """
+    rows = size_table(module)
+    full, packed = sum(row.float_bytes for row in rows), sum(row.packed_bytes for row in rows)
+    if full == packed:
+        return None
+    binary = sum(isinstance(part, BinaryConv2d) for part in module.modules())
+    return {"1-bit convolutions": binary, "bytes in float32": full, "bytes packed": packed}
 
 
 def describe(folder: Path) -> dict[str, Any]:
@@ -125,14 +144,22 @@ def load_weights(model: nn.Module, path: Path) -> None:
     Raises:
         ModelError: If the file is truncated or not safetensors, or names or shapes differ.
     """
+    load_strictly(model, read_weights(path), str(path))
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file.
+
+    Raises:
+        ModelError: If the file is truncated or not safetensors.
+    """
     try:
-        weights = load_file(path)
+        return load_file(path)
     except (SafetensorError, OSError) as problem:
         raise ModelError(
             f"{path}: expected a whole safetensors file; it cannot be read ({problem}). "
             "Copy or save it again."
         ) from None
-    load_strictly(model, weights, str(path))
 
 
 def load_strictly(model: nn.Module, weights: Mapping[str, Tensor], where: str) -> None:

@@ -23,6 +23,7 @@ class Step(nn.Module):
         losses: One distillation term for each teacher; their mean counts.
         weights: Of the task term and of the distillation term.
         compiled_rows: Run batches of so many rows through torch.compile, others as they are.
+        trained: The student's modules that learn, where the others rest; None where all learn.
     """
 
     def __init__(
@@ -33,15 +34,26 @@ class Step(nn.Module):
         weights: tuple[float, float],
         *,
         compiled_rows: int | None = None,
+        trained: Sequence[nn.Module] | None = None,
     ) -> None:
         super().__init__()
         self.student = capture.module
         self.losses = nn.ModuleList(losses)
         self.capture, self.task, self.weights = capture, task, weights
+        self.trained = trained
         # In a dict: a second attribute would register the student's parameters twice.
         self._compiled: dict[int, Any] = (
             {compiled_rows: torch.compile(capture.module)} if compiled_rows else {}
         )
+
+    def train(self, mode: bool = True) -> Step:
+        """Enter training mode, but for what rests; or eval mode."""
+        super().train(mode)
+        if mode and self.trained is not None:
+            self.student.eval()
+            for part in self.trained:
+                part.train()
+        return self
 
     def forward(
         self, batch: Batch, teachers: Sequence[Outputs], factor: float, clock: Clock
