@@ -152,6 +152,10 @@ def test_the_reference_pairs_are_all_there():
             "fsp/resnet56-resnet20",
             {"name": "fsp", "share": 1, "layer": ["stem", "layer1", "layer2", "layer3"]},
         ),
+        (
+            "sp/resnet50_32px-vgg8",
+            {"sp": {"weight": 3000, "layer": {"student": "stage4", "teacher": "layer4"}}},
+        ),
         ("sp/vgg13-mobilenetv2_half", {"sp": {"weight": 3000, "layer": "stage4"}}),
         (
             "wkdl+wkdf/resnet32x4-resnet8x4",
@@ -384,3 +388,4 @@ def test_fresh_parts_must_exist_and_go_with_weights(limbeck, tmp_path):
 def test_yaml_on_one_line_reads_back():
     value = {"a": [1.0, 0.015, True], "b": {"c": None, "d": "stage1"}, "e": 16384, "f": "x-y"}
     assert yaml.safe_load(flow(value)) == value
+    assert flow([1000.0, 0.5, 16384]) == "[1000, 0.5, 16384]"

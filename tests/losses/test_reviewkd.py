@@ -178,6 +178,14 @@ def test_zero_and_constant_maps_are_finite(constant):
     value_and_gradient(lambda z: loss(*args({"a": z}, teacher)), features)
 
 
+def test_autocast_changes_nothing():
+    given = args(*three_layers(torch.float32))
+    loss = prepared(ReviewKD(("a", "b", "c")), given)
+    plain = loss(*given).item()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert loss(*given).item() == pytest.approx(plain, rel=1e-6)
+
+
 def test_refusals():
     student, teacher = three_layers()
     given = args(student, teacher)
