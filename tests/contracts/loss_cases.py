@@ -58,10 +58,10 @@ class Model(nn.Module):
 
     def __init__(self, side: str, layers: tuple[str, ...], kind: torch.dtype) -> None:
         super().__init__()
-        self.shapes = {
-            layer: (WIDTHS[side],) if layer == "penultimate" else (WIDTHS[side], 4, 4)
-            for layer in layers
-        }
+        self.shapes = {}
+        for layer in layers:
+            width = WIDTHS["teacher" if layer == "projector" else side]  # it ends in the teacher's
+            self.shapes[layer] = (width,) if layer == "penultimate" else (width, 4, 4)
         sizes = [CLASSES] + [torch.Size(shape).numel() for shape in self.shapes.values()]
         seed = torch.Generator().manual_seed(sum(map(ord, side)))
         drawn = [torch.randn(6, size, generator=seed, dtype=torch.float64) for size in sizes]

@@ -49,6 +49,7 @@ from limbeck.losses.rid import RID as RID, rid_loss as rid_loss
 from limbeck.losses.rkd import RKD as RKD, rkd_loss as rkd_loss
 from limbeck.losses.rld import RLD as RLD, rld_loss as rld_loss
 from limbeck.losses.similarity import SP as SP, similarity_loss as similarity_loss
+from limbeck.losses.simkd import SimKD as SimKD
 from limbeck.losses.skd import SKD as SKD, gram_mahalanobis_loss as gram_mahalanobis_loss
 from limbeck.losses.standardised import Standardised as Standardised, standardised as standardised
 from limbeck.losses.ted import TED as TED
@@ -91,6 +92,7 @@ LOSSES: dict[str, type[nn.Module]] = {
     "rid": RID,
     "rkd": RKD,
     "rld": RLD,
+    "simkd": SimKD,
     "skd": SKD,
     "sp": SP,
     "ted": TED,

@@ -48,6 +48,10 @@ from limbeck.students.quantised_layers import (
     FakeQuantisedConv2d as FakeQuantisedConv2d,
     FakeQuantisedLinear as FakeQuantisedLinear,
 )
+from limbeck.students.reused_head import (
+    ReusedHead as ReusedHead,
+    reusing_head as reusing_head,
+)
 from limbeck.students.signs import (
     binarised as binarised,
     binary_activation as binary_activation,
