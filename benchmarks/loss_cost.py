@@ -7,9 +7,9 @@ holds no batch x batch matrix at batch 8192; CRD with as many negatives as the p
 (16,384 of 50,000 rows) takes less than a tenth of what a gather of batch x negatives rows takes.
 
 Tensors are those of resnet32x4 to resnet8x4 on CIFAR-100 at batch 64: logits of 100 classes, maps
-of 64, 128 and 256 channels, 256 features. For the growth with the batch maps have 16 channels at
-8 x 8. limbeck and peer take turns in one process. Memory is what the operators of one forward and
-backward pass hold at once beside the tensors given.
+of 64, 128 and 256 channels, 256 features. For the growth with the batch, up to a second, maps have
+16 channels at 8 x 8. limbeck and peer take turns in one process. Memory is what the operators of
+one forward and backward pass hold at once beside the tensors given.
 
     make .venv-vision/ready
     .venv-vision/bin/python benchmarks/loss_cost.py [--quick]
@@ -208,6 +208,18 @@ def bank_costs(budget: float) -> dict[str, Any]:
     return found
 
 
+def growth(name: str, budget: float, batches: tuple[int, ...]) -> dict[int, dict[str, float]]:
+    """Return seconds and memory by batch, up to the first batch that takes more than a second."""
+    cells: dict[int, dict[str, float]] = {}
+    for batch in batches:
+        if batch > CUBIC.get(name, batch) or any(one["seconds"] > 1.0 for one in cells.values()):
+            break
+        call = ours(name, batch, SMALL)
+        times = summary(repeated(call, budget, 3))
+        cells[batch] = {"seconds": times["median"], "held_mb": held(call)}
+    return cells
+
+
 def step_seconds(budget: float) -> list[float]:
     """Time forward and backward of resnet8x4 at batch 64."""
     student = network("resnet8x4", num_classes=CLASSES)
@@ -242,15 +254,7 @@ def main() -> None:
             turns = [(seconds(call), seconds(others[name])) for _ in range(5 if quick else 40)]
             cell["against_torchdistill"] = ratio(*zip(*turns, strict=True))
             cell["torchdistill_held_mb"] = held(others[name])
-        cell["growth"] = {
-            batch: {
-                "seconds": summary(repeated(grown, budget / 4, 3))["median"],
-                "held_mb": held(grown),
-            }
-            for batch in (BATCHES[:2] if quick else BATCHES)
-            if batch <= CUBIC.get(name, batch)
-            for grown in (ours(name, batch, SMALL),)
-        }
+        cell["growth"] = growth(name, budget / 4, BATCHES[:2] if quick else BATCHES)
         losses[name] = cell
         beside = cell.get("against_torchdistill")
         told = f"{beside['value']:.2f} {beside['interval']} of torchdistill" if beside else ""
