@@ -122,3 +122,9 @@ def test_check_gives_name_and_options_and_leaves_the_mapping():
     assert check_conversion("convert", given) == ("binary", {"keep": ["stage1"]})
     assert given == {"name": "binary", "keep": ["stage1"]}
     assert check_conversion("convert", "binary") == ("binary", {})
+
+
+def test_defaults_are_written_out():
+    """A folder saved today must come back the same, should a default ever change."""
+    made = binary(small_cnn(width=2, depth=2))
+    assert made.limbeck_source["convert"] == [{"name": "binary", "keep": None, "threshold": 0.5}]
