@@ -56,10 +56,10 @@ class Loss(Protocol):
     ``prepare(student, teacher, batch)``, called once with a first batch before training; before it
     ``attach(student, teacher)`` with both networks, the teacher None where it is no module.
 
-    A loss that alternates has ``begin_epoch(epoch, epochs)``, which says whether an epoch, counted
-    from 0, is an auxiliary one: then the student rests and ``auxiliary_loss(student, teacher,
-    batch)`` is lowered over ``auxiliary_parameters()``, which take no gradient in the other epochs
-    unless they are among ``main_parameters()`` too.
+    ``begin_epoch(epoch, epochs)`` is called when an epoch, counted from 0, begins. Of a loss that
+    alternates it says whether the epoch is an auxiliary one: then the student rests and
+    ``auxiliary_loss(student, teacher, batch)`` is lowered over ``auxiliary_parameters()``, which
+    take no gradient in the other epochs unless they are among ``main_parameters()`` too.
     """
 
     def __call__(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:

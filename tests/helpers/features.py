@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -75,3 +76,10 @@ def value_and_gradient(function: Callable[[Tensor], Tensor], at: Tensor) -> tupl
     assert value.isfinite()
     assert gradient.isfinite().all()
     return value.item(), gradient
+
+
+def assert_finite(function: Callable[[Tensor], Tensor], at: Tensor) -> None:
+    """Assert that a scalar function's value and gradient are finite."""
+    value, gradient = value_and_gradient(function, at)
+    assert math.isfinite(value)
+    assert gradient.isfinite().all()

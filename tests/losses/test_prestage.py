@@ -10,7 +10,7 @@ from torch import nn
 
 import limbeck as lb
 from limbeck.checks import ArgumentError
-from limbeck.losses import AB, FSP
+from limbeck.losses import AB, FSP, KD, WeightedSum
 from limbeck.losses.prestage import PreStage
 
 
@@ -34,12 +34,12 @@ def ready(make: Callable[..., PreStage], **options: float) -> PreStage:
 
 @every
 def test_first_share_of_the_epochs(make):
-    """30 of 240 as in the CRD set-up; one epoch at least; no epoch is an auxiliary one."""
+    """30 of 240 as in the CRD set-up; one epoch at least."""
     for epochs, first in ((240, 30), (16, 2), (3, 1)):
         loss = make()
         held = [loss.holds]
         for epoch in range(epochs):
-            assert loss.begin_epoch(epoch, epochs) is False
+            loss.begin_epoch(epoch, epochs)
             held.append(loss.holds)
         assert held == [True] + [True] * first + [False] * (epochs - first)
     with pytest.raises(ArgumentError, match="share"):
@@ -51,11 +51,7 @@ def test_zero_afterwards_with_a_gradient_for_every_parameter(make):
     loss = ready(make)
     term = loss(*given())
     assert term > 0
-    assert torch.equal(loss.auxiliary_loss(*given()), term)
-    owned = {id(part) for part in loss.parameters()}
-    assert owned
-    assert list(loss.auxiliary_parameters()) == []
-    assert {id(part) for part in loss.main_parameters()} == owned
+    assert list(loss.parameters())
     loss.begin_epoch(9, 10)
     for kind in (torch.float32, torch.bfloat16):
         value = loss(*given(kind))
@@ -93,7 +89,7 @@ def teacher():
     return lb.distill(network(10, 1), None, rows(48), **QUICK | {"epochs": 8}).student
 
 
-def trained(loss: PreStage, teacher: nn.Module, **options: float):
+def trained(loss: nn.Module, teacher: nn.Module, **options: float):
     options = QUICK | {"epochs": 5, "learning_rate": 1e-3, "weight_decay": 0.0} | options
     student = network(8, 2)
     before = weights_of(student)
@@ -112,6 +108,15 @@ def test_in_the_loop_the_task_is_learnt_beside_it_and_then_alone(make, teacher):
     assert all(value > 0 for value in curves["loss task"])
     assert "loss auxiliary" not in curves
     assert curves["loss total"][2:] == pytest.approx(curves["loss task"][2:])
+
+
+@every
+def test_a_sum_tells_its_terms_the_epoch(make, teacher):
+    both = WeightedSum({"first": (0.5, make(LAYERS, share=0.4)), "kd": (2.0, KD())})
+    curves = trained(both, teacher)[0].record.curves
+    assert all(value > 0 for value in curves["loss first"][:2])
+    assert curves["loss first"][2:] == [0.0] * 3
+    assert all(value > 0 for value in curves["loss kd"])
 
 
 @every

@@ -1,12 +1,12 @@
 """Quantised layers against torch's own rounding, plain loops and the formulas of the papers."""
 
 import copy
-import importlib.util
 import subprocess
 import sys
 
 import pytest
 import torch
+from helpers.students import needs_torchao, seeded, small
 from torch import nn
 from torch.nn import functional as F
 
@@ -25,35 +25,11 @@ from limbeck.students.quantised_layers import FakeQuantisedConv2d, FakeQuantised
 from limbeck.zoo.networks import resnet20
 
 
-needs_torchao = pytest.mark.skipif(
-    importlib.util.find_spec("torchao") is None, reason="needs torchao: pip install limbeck[quant]"
-)
 LEVELS = {8: 256, 4: 16, 2: 4, "ternary": 3, 1: 2}
 
 
 def random(*shape, seed=0, dtype=torch.float32):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
-
-
-def seeded(build):
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return build()
-
-
-def small() -> nn.Sequential:
-    return seeded(
-        lambda: nn.Sequential(
-            nn.Conv2d(3, 4, 3, padding=1),
-            nn.BatchNorm2d(4),
-            nn.ReLU(),
-            nn.Conv2d(4, 6, 3, padding=1),
-            nn.Sequential(nn.ReLU(), nn.Conv2d(6, 5, 3, bias=False)),
-            nn.AdaptiveAvgPool2d(1),
-            nn.Flatten(),
-            nn.Linear(5, 3),
-        )
-    )
 
 
 def perceptron() -> nn.Sequential:

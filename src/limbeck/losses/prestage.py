@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -18,8 +17,7 @@ from limbeck.types import Batch, Outputs
 class PreStage(nn.Module, ABC):
     """A distillation term of the first epochs: zero, with zero gradient, in all later ones.
 
-    It is told the epoch as losses that alternate are, but no epoch is an auxiliary one, because it
-    is the student that the term trains: with the run's optimiser, beside the task term. Where
+    It is the student that the term trains, with the run's optimiser, beside the task term. Where
     nobody calls ``begin_epoch``, the term holds always.
 
     Args:
@@ -42,22 +40,9 @@ class PreStage(nn.Module, ABC):
     def term(self, student: Outputs, teacher: Outputs, batch: Batch) -> Float[Tensor, ""]:
         """Return this rank's share of the term of the first epochs."""
 
-    def begin_epoch(self, epoch: int, epochs: int) -> bool:
-        """Note whether an epoch, counted from 0, is among the first; none is an auxiliary one."""
+    def begin_epoch(self, epoch: int, epochs: int) -> None:
+        """Note whether an epoch, counted from 0, is among the first."""
         self.holds = epoch < max(math.floor(epochs * self.share), 1)
-        return False
-
-    def auxiliary_parameters(self) -> Iterator[nn.Parameter]:
-        """Yield nothing: no part of the loss is trained alone."""
-        yield from ()
-
-    def main_parameters(self) -> Iterator[nn.Parameter]:
-        """Yield all that the term owns."""
-        yield from self.parameters()
-
-    def auxiliary_loss(self, student: Outputs, teacher: Outputs, batch: Batch) -> Float[Tensor, ""]:
-        """Return the term; a loop does not ask for it, as no epoch is an auxiliary one."""
-        return self.term(student, teacher, batch)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Float[Tensor, ""]:
         """Return the term, or zero in epochs after the first."""

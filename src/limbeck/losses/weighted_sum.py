@@ -63,6 +63,13 @@ class WeightedSum(nn.Module):
             if prepare is not None:
                 prepare(student, teacher, batch)
 
+    def begin_epoch(self, epoch: int, epochs: int) -> None:
+        """Tell every term that wants to know which epoch, counted from 0, begins."""
+        for loss in self.losses.values():
+            tell = getattr(loss, "begin_epoch", None)
+            if tell is not None:
+                tell(epoch, epochs)
+
     def terms(self, student: Outputs, teacher: Outputs, batch: Batch) -> dict[str, Tensor]:
         """Return every term's value by name, without its weight, for logging."""
         return {name: loss(student, teacher, batch) for name, loss in self.losses.items()}

@@ -36,6 +36,9 @@ class Alternation:
     ) -> None:
         self.step = step
         self.losses: list[Any] = [loss for loss in step.losses if hasattr(loss, METHODS[0])]
+        self.listeners: list[Any] = [
+            loss for loss in step.losses if hasattr(loss, "begin_epoch") and loss not in self.losses
+        ]
         for loss in self.losses:
             _check(loss)
         self.parameters = [p for loss in self.losses for p in loss.auxiliary_parameters()]
@@ -47,6 +50,8 @@ class Alternation:
 
     def begin_epoch(self, epoch: int, epochs: int) -> None:
         """Tell the losses, and put the student to rest where the epoch is an auxiliary one."""
+        for loss in self.listeners:
+            loss.begin_epoch(epoch, epochs)
         told = [loss.begin_epoch(epoch, epochs) for loss in self.losses]
         self.active = any(told)
         self._rest(not self.active)
