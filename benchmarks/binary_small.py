@@ -16,38 +16,28 @@ Runs are appended to --out and not made again; the result is results/binary_smal
 from __future__ import annotations
 
 import argparse
-import json
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from asked import Remembered, ask_once
 from common import write
 from pretrained import published
-from torch import Tensor
+from resumable import carry_out
 
 from limbeck import distill
 from limbeck.data import Data
 from limbeck.report.comparison import mean_estimate
 from limbeck.students import size_table
 from limbeck.training.building import build
-from limbeck.types import Batch, Outputs
 from limbeck.zoo.data import load_dataset
 
 
 LOSSES = {"alone": None, "itrd": "itrd"}
 BATCH, RATE, WARMUP = 128, 0.1, 2
 
-
-class Remembered:
-    """A teacher that was asked once: it answers by the rows' numbers."""
-
-    def __init__(self, logits: Tensor, features: Tensor) -> None:
-        self.logits, self.features = logits, features
-
-    def __call__(self, batch: Batch) -> Outputs:
-        return Outputs(self.logits[batch.index], {"penultimate": self.features[batch.index]})
+Run = tuple[str, int]  # student, seed
 
 
 @lru_cache(maxsize=1)
@@ -57,27 +47,21 @@ def parts(folder: Path, rows: int) -> tuple[Data, Data]:
     return found.train, found.test
 
 
-@torch.inference_mode()
-def asked(rows: Data, weights: Path, path: Path) -> Remembered:
-    """Return what the teacher says about every row; it is asked once."""
-    if not path.exists():
-        teacher = published("resnet56", weights)
-        seen: list[Tensor] = []
-        head = teacher.get_submodule("classifier")
-        head.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
-        logits = [teacher(batch.inputs) for batch in rows.batches(rows.in_order(250))]
-        torch.save([torch.cat(part).clone() for part in (logits, seen)], path)
-    return Remembered(*torch.load(path))
+def said(o: argparse.Namespace) -> Remembered:
+    """Return what the teacher says about every training row."""
+    teacher = published("resnet56", o.weights)
+    return ask_once(teacher, parts(o.data, o.rows)[0], o.out / "teacher.pt")
 
 
-def run(name: str, seed: int, o: argparse.Namespace) -> dict[str, Any]:
+def run(what: Run, o: argparse.Namespace) -> dict[str, Any]:
     """Train and test one student."""
     torch.set_num_threads(1)
+    name, seed = what
     rows, test = parts(o.data, o.rows)
     loss = LOSSES[name]
     result = distill(
         build("binary:resnet20", seed=seed),
-        None if loss is None else asked(rows, o.weights, o.out / "teacher.pt"),
+        None if loss is None else said(o),
         rows,
         loss=loss or "kd",
         seed=seed,
@@ -107,23 +91,12 @@ def main() -> None:
     o = parser.parse_args()
     o.out = o.out / f"{o.rows}-{o.epochs}"
     o.out.mkdir(parents=True, exist_ok=True)
-    asked(parts(o.data, o.rows)[0], o.weights, o.out / "teacher.pt")
+    said(o)
+    plan = [(name, seed) for seed in o.seeds for name in LOSSES]
     path = o.out / "runs.jsonl"
-    found: dict[tuple[str, int], dict[str, Any]] = {}
-    for line in path.read_text("utf8").splitlines() if path.exists() else ():
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError:
-            continue  # cut off by a kill
-        found[row["student"], row["seed"]] = row
-    todo = [(name, seed) for seed in o.seeds for name in LOSSES if (name, seed) not in found]
-    with ProcessPoolExecutor(o.workers) as pool, path.open("a", encoding="utf8") as out:
-        for job in as_completed([pool.submit(run, name, seed, o) for name, seed in todo]):
-            row = job.result()
-            found[row["student"], row["seed"]] = row
-            out.write(json.dumps(row) + "\n")
-            out.flush()
-            print(row, flush=True)
+    found = carry_out(
+        plan, partial(run, o=o), lambda row: (row["student"], row["seed"]), path, o.workers
+    )
     points = {n: [100 * found[n, seed]["accuracy"] for seed in o.seeds] for n in LOSSES}
     gain = [a - b for a, b in zip(points["itrd"], points["alone"], strict=True)]
     sizes = size_table(build("binary:resnet20"))

@@ -22,17 +22,16 @@ the result is results/methods_small.json.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from common import write
+from resumable import carry_out
 from torch import Tensor, nn
 
 from limbeck import distill, estimate_pid, losses
@@ -239,26 +238,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/methods_small"))
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    path = options.out / "runs.jsonl"
-    found: dict[Run, dict[str, Any]] = {}
-    for line in path.read_text("utf8").splitlines() if path.exists() else ():
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError:
-            continue  # cut off by a kill
-        found[row["method"], row["teacher"], row["seed"]] = row
     torch.set_num_threads(1)
     guide = said(teacher_of("trained", options.out), parts()[2])
-    with ProcessPoolExecutor(options.workers) as pool, path.open("a", encoding="utf8") as out:
-        todo = [one for one in planned(options.seeds) if one not in found]
-        for number, job in enumerate(
-            as_completed([pool.submit(run, r, options.out) for r in todo])
-        ):
-            row = job.result()
-            found[row["method"], row["teacher"], row["seed"]] = row
-            out.write(json.dumps(row) + "\n")
-            out.flush()
-            print(f"{number + 1} of {len(todo)}: {row['method']}, {row['teacher']}", flush=True)
+    found = carry_out(
+        planned(options.seeds),
+        partial(run, folder=options.out),
+        lambda row: (row["method"], row["teacher"], row["seed"]),
+        options.out / "runs.jsonl",
+        options.workers,
+    )
     write(
         "methods_small",
         {
