@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 VISION := .venv-vision/bin
-INSTALL := install --quiet --disable-pip-version-check --constraint constraints.txt
+INSTALL := install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
 export PIP_ROOT_USER_ACTION := ignore
 
 .PHONY: demo test check bench test-vision clean
@@ -12,7 +12,7 @@ demo: .venv/core
 	$(BIN)/limbeck demo --out runs/demo
 
 test: .venv/dev
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -q
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -q --dist loadfile
 
 check: .venv/dev
 	$(BIN)/ruff format --check .
@@ -39,7 +39,7 @@ test-vision: .venv-vision/ready
 # there. It stays apart, with what needs it.
 .venv-vision/ready: pyproject.toml constraints.txt
 	test -x $(VISION)/python || $(PYTHON) -m venv .venv-vision
-	$(VISION)/pip $(INSTALL) --editable '.[dev]'
+	$(VISION)/pip $(INSTALL) --editable . beartype hypothesis pytest
 	$(VISION)/pip $(INSTALL) --no-deps torchvision timm torchdistill Cython
 	touch $@
 

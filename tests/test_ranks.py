@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.processes import spread
 from helpers.two_ranks import ROWS, TASKS, run_rank, value_and_gradient
 
 from limbeck.ranks import gather_rows, share_of_batch, sum_over_ranks, world_size
@@ -12,7 +13,7 @@ from limbeck.ranks import gather_rows, share_of_batch, sum_over_ranks, world_siz
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory):
     folder = str(tmp_path_factory.mktemp("ranks"))
-    torch.multiprocessing.spawn(run_rank, args=(folder,), nprocs=2)
+    spread(run_rank, folder)
     return [torch.load(Path(folder) / f"{rank}.pt") for rank in range(2)]
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.processes import spread
 from torch import Tensor, nn
 
 
@@ -178,7 +179,7 @@ def test_mean_over_samples_is_one(name):
 @pytest.fixture(scope="module")
 def two_ranks(tmp_path_factory):
     folder = str(tmp_path_factory.mktemp("ranks"))
-    torch.multiprocessing.spawn(run_rank, args=(folder,), nprocs=2)
+    spread(run_rank, folder)
     return torch.load(Path(folder) / "results.pt")
 
 

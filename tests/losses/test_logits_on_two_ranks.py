@@ -6,12 +6,13 @@ import pytest
 import torch
 from helpers.logit_ranks import LOCAL, LOSSES, SPLITS, run_rank, value_and_gradient
 from helpers.logits import logits
+from helpers.processes import spread
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranks")
-    torch.multiprocessing.spawn(run_rank, args=(str(folder),), nprocs=2)
+    spread(run_rank, str(folder))
     parts = [torch.load(Path(folder) / f"{rank}.pt") for rank in range(2)]
     return parts[0] | parts[1]
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from helpers import measured
 from helpers.measured import Recorder, measure, pid_estimate
+from helpers.processes import spread
 from helpers.small import good_teacher, network, rows
 
 from limbeck.checks import ArgumentError, ModelError
@@ -92,7 +93,7 @@ def test_record_and_files(recorder, tmp_path):
 def ranks(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranks")
     for world in (1, 2):
-        torch.multiprocessing.spawn(measured.run_rank, args=(world, str(folder)), nprocs=world)
+        spread(measured.run_rank, world, str(folder), count=world)
     return folder, [
         torch.load(folder / name, weights_only=False) for name in ("1 0.pt", "2 0.pt", "2 1.pt")
     ]

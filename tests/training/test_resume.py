@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import itertools
-import multiprocessing
 import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
@@ -12,16 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 from helpers.killed import run, run_and_die
+from helpers.processes import exit_code
 from helpers.small import QUICK, good_teacher, network, rows, same
 
 import limbeck as lb
 from limbeck.checks import ArgumentError, CheckpointError, StorageError
 from limbeck.training import checkpoint, loop
 from limbeck.training.interrupts import Interrupted, Interrupts
-
-
-_CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["helpers.killed"])
 
 
 @pytest.fixture(scope="module")
@@ -54,19 +50,13 @@ def check_same_result(result, expected):
     ],
 )
 def test_killed_runs_end_bit_identical(tmp_path, uninterrupted, where, count):
-    process = _CONTEXT.Process(target=run_and_die, args=(tmp_path, where, count))
-    process.start()
-    process.join(120)
-    assert process.exitcode == -signal.SIGKILL
+    assert exit_code(run_and_die, tmp_path, where, count) == -signal.SIGKILL
     check_same_result(run(tmp_path, resume=True), uninterrupted)
 
 
 def test_a_run_killed_twice_ends_bit_identical(tmp_path, uninterrupted):
     for _ in range(2):
-        process = _CONTEXT.Process(target=run_and_die, args=(tmp_path, "before a step", 4))
-        process.start()
-        process.join(120)
-        assert process.exitcode == -signal.SIGKILL
+        assert exit_code(run_and_die, tmp_path, "before a step", 4) == -signal.SIGKILL
     assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["state"]["position"][2] == 6
     check_same_result(run(tmp_path, resume=True), uninterrupted)
 
@@ -243,9 +233,7 @@ def test_a_run_is_known_by_what_changes_its_numbers():
 
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path):
-    process = _CONTEXT.Process(target=run_and_die, args=(tmp_path, "before a step", 4))
-    process.start()
-    process.join(120)
+    exit_code(run_and_die, tmp_path, "before a step", 4)
     with pytest.raises(CheckpointError, match=r"learning_rate: 0\.05 then, 0\.1 now"):
         run(tmp_path, resume=True, learning_rate=0.1)
     with pytest.raises(CheckpointError, match="seed: 0 then, 1 now"):
@@ -256,9 +244,7 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path):
 
 @pytest.mark.parametrize("damage", ["truncated", "other bytes", "empty", "a pickle with code"])
 def test_a_damaged_checkpoint_is_refused(tmp_path, damage):
-    process = _CONTEXT.Process(target=run_and_die, args=(tmp_path, "before a step", 4))
-    process.start()
-    process.join(120)
+    exit_code(run_and_die, tmp_path, "before a step", 4)
     path = tmp_path / "checkpoint.pt"
     if damage == "truncated":
         path.write_bytes(path.read_bytes()[:3000])
