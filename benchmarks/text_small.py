@@ -29,6 +29,7 @@ from common import write
 from resumable import carry_out
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification
+from transformers.utils import logging
 
 from limbeck import distill, losses
 from limbeck.data import Data
@@ -97,6 +98,8 @@ def parts(name: str, data: Path, model: Path) -> tuple[Data, Data, Data]:
 def built(task: Task, o: argparse.Namespace, *seed: int | str) -> nn.Module:
     """Return the published network with a new classifier."""
     torch.manual_seed(derive_seed(*seed))
+    logging.set_verbosity_error()  # that the classifier is new is as it should be
+    logging.disable_progress_bar()
     return AutoModelForSequenceClassification.from_pretrained(o.model, num_labels=task.classes)
 
 

@@ -79,7 +79,9 @@ def target(folder: Path) -> tuple[Data, Data]:
 
 def built(width: int, *seed: int | str) -> Network:
     torch.manual_seed(derive_seed(*seed))
-    return network("small_cnn", num_classes=100, width=width, depth=3, normalisation="cifar100")
+    return network(
+        "small_cnn", num_classes=100, channels=3, width=width, depth=3, normalisation="cifar100"
+    )
 
 
 def teacher_of(o: argparse.Namespace) -> Network:
