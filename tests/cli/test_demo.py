@@ -159,6 +159,8 @@ def test_bits_before_and_after_are_measured_saved_and_shown(done):
     summary, _ = done
     digits = load_dataset("digits", validation=0.2)
     found = summary.measurement
+    seconds = RunRecord.open(summary.folder).time
+    assert 0 < seconds["measuring"] < seconds["seconds"]
     names = [entry.student for entry in found.trajectory()]
     assert names == ["untrained", "No distillation", "KD", "ITRD"]
     assert found.entries[0].estimate.unique_teacher.n == len(digits.validation) + len(digits.test)

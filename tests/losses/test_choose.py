@@ -1,0 +1,32 @@
+"""The table of docs/choose.md against the losses."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from limbeck.losses import LOSSES
+
+
+TABLE = (Path(__file__).parents[2] / "docs" / "choose.md").read_text("utf8")
+ROWS = {
+    cells[0].strip("`"): cells[1:]
+    for line in TABLE.splitlines()
+    if line.startswith("| `") and len(cells := [cell.strip() for cell in line.split("|")[1:-1]]) > 2
+}
+
+
+def test_every_loss_has_its_row():
+    assert set(ROWS) == set(LOSSES)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_weights_and_means_are_those_of_the_losses(name):
+    _, needs, _, mean, weights, *_ = ROWS[name]
+    loss = LOSSES[name]
+    # Of an instance in two losses, whose row says yes.
+    assert (mean == "yes") == getattr(loss, "mean_over_samples", True)
+    said = tuple(float(number) for number in weights.split(","))
+    assert said == getattr(loss, "published_weights", (1.0, 1.0))
+    # Logits or features of any layer; a loss that reads both says so.
+    assert bool(re.search(r"\bz\b|any output", needs)) == loss.needs_logits
