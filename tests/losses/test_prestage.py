@@ -35,7 +35,7 @@ def ready(make: Callable[..., PreStage], **options: float) -> PreStage:
 @every
 def test_first_share_of_the_epochs(make):
     """30 of 240 as in the CRD set-up; one epoch at least."""
-    for epochs, first in ((240, 30), (16, 2), (3, 1)):
+    for epochs, first in ((240, 30), (16, 2), (10, 1), (3, 1)):
         loss = make()
         held = [loss.holds]
         for epoch in range(epochs):

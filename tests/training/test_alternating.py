@@ -41,6 +41,18 @@ def test_curves_say_which_epoch_trained_what():
     assert curves["learning rate"] == [0.05] * 4
 
 
+def test_each_epoch_is_told_once():
+    told = []
+
+    class Told(RID):
+        def begin_epoch(self, epoch: int, epochs: int) -> bool:
+            told.append((epoch, epochs))
+            return super().begin_epoch(epoch, epochs)
+
+    trained(Told(LAYERS, warmup_epochs=1, cycle=3))
+    assert told == [(epoch, EPOCHS) for epoch in range(EPOCHS)]
+
+
 @pytest.mark.parametrize("loss", [rid(warmup_epochs=9), TED(LAYERS, share=1.0)], ids=["rid", "ted"])
 def test_the_student_rests_in_auxiliary_epochs(loss):
     """Weights, BatchNorm statistics and its average keep every bit."""
