@@ -100,17 +100,42 @@ def figure(cells: list[Row], caption: str) -> str:
             panels[-1, column].set_xlabel("epoch")
         for axes in panels[:, 0]:
             axes.set_ylim(bottom=0.0)
-        drawn.supxlabel(f"{caption}, n = {cells[0]['n']:,} held-out rows", fontsize=8)
-        lines = [
-            Line2D([], [], color=colour, marker="o", markersize=3)
-            for colour, _ in zip(COLOURS, methods, strict=False)
-        ]
-        drawn.legend(lines, methods, loc="outside upper center", ncols=len(methods), frameon=False)
-        buffer = io.StringIO()
-        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        FigureCanvasSVG(drawn).print_svg(buffer, metadata=nothing)
-    text = re.sub(r"\s*<metadata>.*?</metadata>", "", buffer.getvalue(), flags=re.DOTALL)
-    return "\n".join(line.rstrip() for line in text.splitlines()) + "\n"
+        drawn.supxlabel(
+            f"{caption}, 95 % intervals, n = {cells[0]['n']:,} held-out rows", fontsize=8
+        )
+        return _written(drawn, methods)
+
+
+def trajectory(cells: list[Row], caption: str) -> str:
+    """Draw what the hull says of Uni and Red over epochs; SVG.
+
+    Lines are means over seeds, whiskers reach from the least seed to the largest.
+    """
+    teachers, methods = _unique(cells, "teacher"), _unique(cells, "method")
+    with mpl.rc_context(_SETTINGS):
+        drawn = Figure(figsize=(6.4, 3.6), layout="constrained")
+        panels = drawn.subplots(2, len(teachers), sharex=True, sharey="row")
+        for column, teacher in enumerate(teachers):
+            for axes, name in zip(panels[:, column], list(NUMBERS)[:2], strict=True):
+                for number, method in enumerate(methods):
+                    _means(axes, cells, method, teacher, name, number)
+                _finish(axes, cells, "hull", teacher, name)
+                axes.set_ylim(bottom=0.0)
+            panels[0, column].set_title(f"{teacher} teacher", fontsize=8)
+            panels[-1, column].set_xlabel("epoch")
+        panels[0, 0].set_ylabel("distillable [bits]")
+        panels[1, 0].set_ylabel("distilled [bits]")
+        drawn.supxlabel(f"{caption}; mean and range", fontsize=7)
+        return _written(drawn, methods)
+
+
+def _means(axes: Axes, cells: list[Row], method: str, teacher: str, name: str, number: int) -> None:
+    runs = [series_of(cells, method, teacher, seed) for seed in _unique(cells, "seed")]
+    found = np.array([[row["ways"]["hull"][name][0] for row in rows] for rows in runs])
+    places = np.array([row["epoch"] for row in runs[0]]) + 0.06 * (number - 2)
+    colour = COLOURS[number % len(COLOURS)]
+    axes.plot(places, found.mean(0), color=colour, marker="o", markersize=2.5, linewidth=1.1)
+    axes.vlines(places, found.min(0), found.max(0), color=colour, linewidth=0.8)
 
 
 def _panel(
@@ -126,9 +151,28 @@ def _panel(
             values = np.where(found[:, 3] > 0, found[:, 0], np.nan)
             axes.plot(places, values, color=colour, marker="o", markersize=2.5, linewidth=1.1)
             axes.vlines(places, found[:, 1], found[:, 2], color=colour, linewidth=0.8)
+    _finish(axes, cells, way, teacher, name)
+
+
+def _finish(axes: Axes, cells: list[Row], way: str, teacher: str, name: str) -> None:
+    """Draw the null band, and take away what is not needed."""
     nulls = [c["ways"][way]["null"].get(name) for c in cells if c["teacher"] == teacher]
     known = [value for value in nulls if value is not None]
     if known:
         axes.axhspan(0.0, max(known), color="#cccccc", alpha=0.7, linewidth=0, zorder=0)
     axes.grid(visible=True, axis="y", linewidth=0.4, color="#dddddd")
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _written(drawn: Figure, methods: list[str]) -> str:
+    """Return the figure, with its legend, as SVG that is the same each time."""
+    lines = [
+        Line2D([], [], color=colour, marker="o", markersize=3)
+        for colour, _ in zip(COLOURS, methods, strict=False)
+    ]
+    drawn.legend(lines, methods, loc="outside upper center", ncols=len(methods), frameon=False)
+    buffer = io.StringIO()
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    FigureCanvasSVG(drawn).print_svg(buffer, metadata=nothing)
+    text = re.sub(r"\s*<metadata>.*?</metadata>", "", buffer.getvalue(), flags=re.DOTALL)
+    return "\n".join(line.rstrip() for line in text.splitlines()) + "\n"

@@ -191,6 +191,11 @@ def test_count_table_equals_a_loop():
             "4 to 10⁹ samples; got 3",
         ),
         (
+            lambda: disjoint_parts(np.array([10**9, 1])),
+            DataError,
+            "4 to 10⁹ samples; got 1000000001",
+        ),
+        (
             lambda: table_entropy(np.array([2, 1]), correction="quadratc"),
             ArgumentError,
             "Did you mean quadratic",

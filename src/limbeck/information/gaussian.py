@@ -215,8 +215,6 @@ def _union(model: GaussianModel, limit: float) -> tuple[float, float, int]:
     if len(first) > len(second):
         first, second = second, first
     lower, upper = max(teacher, student), max(min(joint, teacher + student), teacher, student)
-    if not len(first):
-        return lower, lower, 0
     if upper - lower <= limit:
         return lower, upper, 0
     basis = np.linalg.qr(np.concatenate([first, second]).T)[0]
