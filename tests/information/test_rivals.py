@@ -44,7 +44,7 @@ def test_r2_of_a_line_with_noise():
     targets = rows[:, :1] + 0.5 * random.normal(size=(4000, 1))
     assert held_out_r2(targets, rows) == pytest.approx(0.8, abs=0.02)
     assert held_out_r2(targets, rows[:, 1:]) == pytest.approx(0.0, abs=0.01)
-    # Three classes by thresholds at -0.5 and 0.5: a line explains (phi(a) - phi(b))^2 of each column.
+    # Three classes by thresholds at -0.5 and 0.5; a line explains squared differences of densities.
     classes = np.select([rows[:, 0] < -0.5, rows[:, 0] < 0.5], [2, 0], 1)
     edge, outer = norm.pdf(0.5), norm.cdf(-0.5)
     whole = 2 * outer * (1 - outer) + (1 - 2 * outer) * 2 * outer
