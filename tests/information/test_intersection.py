@@ -110,13 +110,6 @@ def test_equals_enumeration_of_six_symbols(seed):
     assert intersection_information(pmf) == pytest.approx(enumerated(pmf), abs=1e-11)
 
 
-def test_looking_at_few_partitions_at_a_time_changes_nothing(monkeypatch):
-    tables = [shared_function(seed, 4, 4) for seed in range(12)]
-    whole = [intersection_information(pmf) for pmf in tables]
-    monkeypatch.setattr(intersection, "CHUNK", 2)
-    assert [intersection_information(pmf) for pmf in tables] == whole
-
-
 def balanced(shift):
     """Neither symbol of the student makes the teacher's bit irrelevant; both merged do."""
     first = np.array([[0.25 + shift, 0.25 - shift], [0.25 - shift, 0.25 + shift]])
