@@ -200,14 +200,6 @@ def test_a_second_demo_replaces_the_first_and_repeats_it(done, tmp_path, monkeyp
     assert difference.verdict == "unresolved"
 
 
-def test_threads_are_given_back(done):
-    before = torch.get_num_threads()
-    with demo._one_thread():
-        assert torch.get_num_threads() == 1
-        torch.set_num_threads(2)
-    assert torch.get_num_threads() == before
-
-
 def test_a_folder_with_another_run_is_left_alone(tmp_path):
     RunRecord(kind="distill", seed=0).save(tmp_path)
     with pytest.raises(CheckpointError, match="holds a run of kind distill"):

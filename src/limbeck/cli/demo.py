@@ -16,12 +16,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
-from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 from limbeck.checks import ArgumentError, CheckpointError
 from limbeck.cli.demo_bits import bits_sentence, measured
 from limbeck.data import Arrays, Data
+from limbeck.information.threads import one_thread
 from limbeck.record import FILE_NAME, RunRecord, this_command
 from limbeck.report.bits import MEASURED as MEASURED_FOLDER
 from limbeck.report.comparison import Comparison, compare
@@ -138,7 +138,7 @@ def run_demo(
     summary.save(folder)
     records: dict[str, list[RunRecord]] = {name: [] for name in _TITLES}
     first: dict[str, nn.Module] = {"untrained": network(digits, "student", 0, plan)}
-    with _one_thread(), _bar(2 + seeds * (len(_TITLES) - 1), shown=progress) as tell:
+    with _bar(2 + seeds * (len(_TITLES) - 1), shown=progress) as tell:
         tell(_TITLES[TEACHER])
         guide = trained(digits, digits.train.subset(mine), None, TEACHER, 0, plan, folder)
         records[TEACHER].append(guide.record)
@@ -212,6 +212,7 @@ def labelled_alone(rows: Data) -> Data:
     return rows.subset(labelled.repeat(-(-len(rows) // len(labelled)))[: len(rows)])
 
 
+@one_thread()  # networks this small lose more to the handing out of work than they gain
 def trained(
     digits: DataSet,
     rows: Data,
@@ -328,18 +329,6 @@ def _clear(folder: Path) -> None:
     (folder / "report.html").unlink(missing_ok=True)
     for file in (folder / MEASURED_FOLDER).glob("*.*"):
         file.unlink()
-
-
-@contextlib.contextmanager
-def _one_thread() -> Generator[None]:
-    # Networks this small lose more to the handing out of work than they gain from it.
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with threadpool_limits(1):  # of numpy and scikit-learn
-            yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @contextlib.contextmanager

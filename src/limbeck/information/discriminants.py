@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.special import logsumexp
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
 from limbeck.information.directions import class_means
@@ -115,9 +113,7 @@ def _mixture(
         init_params="k-means++",
         random_state=derive_seed(seed, "mixture") % 2**32,
     )
-    with one_thread(), warnings.catch_warnings():
-        # A probe need not be at its likelihood's maximum; it is judged on other rows.
-        warnings.simplefilter("ignore", ConvergenceWarning)
+    with one_thread():
         return mixture.fit(rows)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from limbeck.information.hull import Hull, fit_hull
 from limbeck.information.pid import ATOMS
 from limbeck.information.probes import Probe
 from limbeck.information.samples import entropy as target_entropy
+from limbeck.information.threads import side_by_side
 from limbeck.randomness import derive_seed
 
 
@@ -69,12 +71,15 @@ def hull_terms(
     half = _halves(targets, seed)
     p, q = (torch.as_tensor(side).to(device) for side in (teacher, student))
     y = torch.as_tensor(targets, dtype=torch.int64).to(device)
-    found, hulls = np.empty(len(targets)), []
-    for turn, start in enumerate(starts):
+    found = np.empty(len(targets))
+
+    def fit(turn: int, start: Hull | None) -> Hull:
         fitted, held = (torch.as_tensor(half == part).to(device) for part in (turn, 1 - turn))
         hull = fit_hull(p[fitted], q[fitted], y[fitted], seed=seed, start=start)
-        hulls.append(hull)
         found[half != turn] = _at_labels(hull, p[held], q[held], y[held])
+        return hull
+
+    hulls = side_by_side([partial(fit, turn, start) for turn, start in enumerate(starts)])
     return found, tuple(hulls)
 
 

@@ -97,7 +97,7 @@ def _train(
 ) -> None:
     batches = max(len(used) // BATCH, 1)
     steps = min(STEPS, EPOCHS * batches)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=3e-3, weight_decay=1e-2)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=3e-3, weight_decay=1e-2, fused=True)
     rate = torch.optim.lr_scheduler.OneCycleLR(optimiser, 3e-3, total_steps=steps, pct_start=0.2)
 
     def loss(rows: Tensor) -> Tensor:

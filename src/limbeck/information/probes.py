@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float32, Int
 from scipy.optimize import minimize_scalar
 from sklearn.decomposition import PCA
+from sklearn.exceptions import ConvergenceWarning
 
 from limbeck.information.directions import Directions
 from limbeck.information.discriminants import clusters, linear, quadratic, subclasses
 from limbeck.information.network import correction
-from limbeck.information.threads import one_thread
+from limbeck.information.threads import one_thread, side_by_side
 from limbeck.randomness import derive_seed
 
 
@@ -75,15 +78,20 @@ def cross_fit(
     folds, few = places % count, places // count % 4 == 0
     full: dict[str, np.ndarray] = {}
     coarse: dict[str, np.ndarray] = {}
-    for fold in range(count):
-        held, used = np.flatnonzero(folds == fold), folds != fold
-        for found, among in ((full, used), (coarse, used & few)):
-            rows = np.flatnonzero(among)
-            with one_thread() if features.shape[1] <= NARROW else contextlib.nullcontext():
-                said = _said(features, targets, classes, rows, held, seed, device)
-            for name, logs in said.items():
-                into = found.setdefault(name, np.empty((len(targets), classes), np.float32))
-                into[held] = logs
+
+    def fit(fold: int, among: np.ndarray, into: dict[str, np.ndarray]) -> None:
+        used, held = np.flatnonzero((folds != fold) & among), np.flatnonzero(folds == fold)
+        with one_thread() if features.shape[1] <= NARROW else contextlib.nullcontext():
+            said = _said(features, targets, classes, used, held, seed, device)
+        for name, logs in said.items():
+            whole = into.setdefault(name, np.empty((len(targets), classes), np.float32))
+            whole[held] = logs
+
+    kinds = ((np.ones_like(few), full), (few, coarse))
+    with warnings.catch_warnings():
+        # A mixture need not be at its likelihood's maximum; it is judged on other rows.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        side_by_side([partial(fit, fold, *kind) for fold in range(count) for kind in kinds])
     full.update(given or {})
     coarse.update(given or {} if coarse_given is None else coarse_given)
     posteriors, shares, temperature = _mixed(full, targets)
