@@ -166,6 +166,16 @@ def test_interval_has_one_side_at_zero_and_holds_its_value():
         assert estimate.upper - estimate.value >= estimating.LEAST_WIDTH
 
 
+@pytest.mark.parametrize(
+    ("raw", "value", "lower"),
+    [(0.5, 0.5, 0.5 - estimating.LEAST_WIDTH), (-0.2, 0.0, 0.0), (1e-9, 1e-9, 0.0)],
+)
+def test_no_interval_is_narrower_than_what_can_be_told(raw, value, lower):
+    found = estimating._estimate(raw, 0.0, 0.0, 10, True)
+    assert (found.value, found.lower, found.raw) == (value, lower, raw)
+    assert found.upper == value + estimating.LEAST_WIDTH
+
+
 def test_posteriors_alone_are_enough():
     sample = SOURCES["noisy_xor"].draw(1000, 0)
     found = pid_from_posteriors(
