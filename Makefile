@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 VISION := .venv-vision/bin
-INSTALL := install --quiet --disable-pip-version-check --constraint constraints.txt
+INSTALL := install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
 export PIP_ROOT_USER_ACTION := ignore
 
 .PHONY: demo test check bench test-vision clean
