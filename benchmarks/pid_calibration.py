@@ -31,6 +31,7 @@ from typing import Any
 import numpy as np
 import torch
 from common import RESULTS, write
+from resumable import rows_of
 
 from limbeck import estimate_pid
 from limbeck.information.known import SOURCES
@@ -85,17 +86,6 @@ def run(trial: Trial) -> dict[str, object]:
         "extrapolated": raw,
         **atoms,
     }
-
-
-def read() -> list[dict[str, Any]]:
-    """Return the trials so far; a line that was cut off by a kill is left out."""
-    found = []
-    for line in TRIALS.read_text("utf8").splitlines() if TRIALS.exists() else ():
-        try:
-            found.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
-    return found
 
 
 def summarise(trials: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -158,7 +148,7 @@ def main() -> None:
     parser.add_argument("--half", choices=("reported", "tuning"), default="reported")
     options = parser.parse_args()
     stop = time.monotonic() + 60 * options.minutes
-    done = {(t["source"], t["rows"], t["seed"], t["method"]) for t in read()}
+    done = {(t["source"], t["rows"], t["seed"], t["method"]) for t in rows_of(TRIALS)}
     sources = REPORTED if options.half == "reported" else TUNING
     todo = (trial for trial in planned(sources, options.seeds) if trial not in done)
     with ProcessPoolExecutor(options.workers) as pool, TRIALS.open("a", encoding="utf8") as out:
@@ -175,7 +165,7 @@ def main() -> None:
         {
             "tuning": TUNING,
             "reported": REPORTED,
-            "cells": summarise(read()),
+            "cells": summarise(rows_of(TRIALS)),
         },
         packages=("scikit-learn",),
     )

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from asked import Remembered, ask
+from asked import Remembered, accuracy, ask
 from common import write
 from resumable import carry_out
 from torch import Tensor, nn
@@ -36,7 +36,6 @@ from limbeck.data import Data
 from limbeck.losses.features import pooled
 from limbeck.randomness import derive_seed, generator
 from limbeck.report.comparison import mean_estimate
-from limbeck.types import Batch, Outputs
 from limbeck.zoo.text import load_text
 
 
@@ -123,7 +122,7 @@ def answers(name: str, o: argparse.Namespace) -> tuple[Remembered, float]:
         torch.save((said.logits, said.features, accuracy(ask(model, test).logits, test)), part)
         part.replace(path)
     logits, features, right = torch.load(path)
-    return Remembered(logits, features), right
+    return Remembered(logits, features, LAYER), right
 
 
 @torch.inference_mode()
@@ -140,22 +139,6 @@ def states(model: nn.Module, rows: Data) -> Remembered:
     return Remembered(torch.cat(logits).clone(), torch.cat(features).clone())
 
 
-class Guide:
-    """A teacher that was asked before, about the layer that the student is compared at."""
-
-    def __init__(self, said: Remembered) -> None:
-        self.said = said
-
-    def __call__(self, batch: Batch) -> Outputs:
-        return Outputs(self.said.logits[batch.index], {LAYER: self.said.features[batch.index]})
-
-
-def accuracy(logits: Tensor, rows: Data) -> float:
-    found = [batch.targets for batch in rows.batches(rows.in_order(1000))]
-    targets = torch.cat([one for one in found if one is not None])
-    return (logits.argmax(1) == targets).float().mean().item()
-
-
 def run(what: Run, o: argparse.Namespace) -> dict[str, Any]:
     """Train and test one student."""
     torch.set_num_threads(1)
@@ -164,7 +147,7 @@ def run(what: Run, o: argparse.Namespace) -> dict[str, Any]:
     model, loss = student_of(task, o, seed), LOSSES[method]()
     distill(
         model,
-        None if loss is None else Guide(answers(name, o)[0]),
+        None if loss is None else answers(name, o)[0],
         rows,
         loss=loss or "kd",
         seed=seed,

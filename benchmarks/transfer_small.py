@@ -24,10 +24,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from asked import Remembered, ask, ask_once
+from asked import Remembered, accuracy, ask, ask_once, targets_of
 from common import write
 from resumable import carry_out
-from torch import Tensor, nn
+from torch import nn
 
 from limbeck import distill, losses
 from limbeck.data import Data
@@ -103,15 +103,6 @@ def teacher_of(o: argparse.Namespace) -> Network:
 def answers(o: argparse.Namespace) -> Remembered:
     """Return what the teacher says about the students' images."""
     return ask_once(teacher_of(o), source(o.data)[1], o.out / "answers.pt")
-
-
-def targets_of(rows: Data) -> Tensor:
-    found = [batch.targets for batch in rows.batches(rows.in_order(1000))]
-    return torch.cat([one for one in found if one is not None])
-
-
-def accuracy(logits: Tensor, rows: Data) -> float:
-    return (logits.argmax(1) == targets_of(rows)).float().mean().item()
 
 
 def probed(model: nn.Module, folder: Path, seed: int) -> float:

@@ -304,17 +304,6 @@ def train_all(pool: ProcessPoolExecutor, o: Options) -> None:
         pass
 
 
-def read(path: Path) -> list[dict[str, Any]]:
-    """Return the measured cells; a line that was cut off by a kill is left out."""
-    found = []
-    for line in path.read_text("utf8").splitlines() if path.exists() else ():
-        try:
-            found.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
-    return found
-
-
 def check_settings(o: Options) -> dict[str, Any]:
     """Return the settings, and refuse a folder that holds runs of others."""
     settings = {name: getattr(o, name) for name in SETTINGS}
@@ -354,6 +343,7 @@ def main() -> None:
     o = options()
     settings = check_settings(o)
     path = o.out / "measured.jsonl"
+    read = runpy.run_path(str(BENCHMARKS / "resumable.py"))["rows_of"]
     done = {Cell(*(row[name] for name in Cell._fields)) for row in read(path)}
     pool = ProcessPoolExecutor(o.workers, initializer=remember_parent)
     with pool, path.open("a", encoding="utf8") as out:
