@@ -71,15 +71,15 @@ def dist_loss(
     _check_hyperparameters("dist_loss", temperature, inter_weight, intra_weight)
     student, teacher = at_least_float32(student_logits, teacher_logits.detach())
     student, teacher = ((z / temperature).softmax(dim=1) for z in (student, teacher))
-    count = student.shape[0]
     rows, of_columns = centred_moments(student, teacher, across_ranks)
     moments = zip(_moments_of_rows(student, teacher), of_columns, strict=True)
     apart = 1.0 - _correlations(*(torch.cat(pair) for pair in moments))
-    inter = apart[:count].sum() / max(count, 1)
+    count, classes = student.shape
+    inter = rows.new_full((), inter_weight / max(count, 1))
     if across_ranks:
         inter = share_of_batch(inter, count)
-    intra = torch.where(rows > 0, apart[count:].sum() / max(student.shape[1], 1), 0.0)
-    return temperature**2 * (inter_weight * inter + intra_weight * intra)
+    intra = (rows > 0).to(rows.dtype) * (intra_weight / max(classes, 1))
+    return temperature**2 * (apart @ torch.cat([inter.expand(count), intra.expand(classes)]))
 
 
 class DIST(nn.Module):
@@ -134,9 +134,10 @@ def _correlations(ss: Tensor, tt: Tensor, st: Tensor) -> Tensor:
 
     The lengths are multiplied after the root, so that small ones do not vanish first.
     """
-    varies = ((ss > 0) & (tt > 0)).to(ss.dtype)
-    lone = 1.0 - varies
-    return st * varies / ((ss + lone).sqrt() * (tt + lone).sqrt() + GUARD)
+    constant = (ss <= 0) | (tt <= 0)
+    lone = constant.to(ss.dtype)
+    found = st / ((ss + lone).sqrt() * (tt + lone).sqrt() + GUARD)
+    return found.masked_fill(constant, 0.0)
 
 
 def _check_hyperparameters(
