@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from limbeck.students import binary, quantised
+
 
 def rows(count: int = 48, classes: int = 3, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Return vectors around class centres, [count, 6], and their classes."""
@@ -85,3 +87,30 @@ def double_student() -> nn.Module:
 def double_teacher() -> nn.Module:
     """Return the good teacher in float64."""
     return good_teacher().double()
+
+
+def double_images(classes: int = 3) -> nn.Sequential:
+    """Return convolutions in float64 without BatchNorm, on :func:`rows` as images of 2 x 3."""
+    with torch.random.fork_rng():
+        torch.manual_seed(2)
+        return nn.Sequential(
+            nn.Unflatten(1, (1, 2, 3)),
+            nn.Conv2d(1, 4, 3, padding=1),
+            nn.Tanh(),
+            nn.Conv2d(4, 4, 3, padding=1),
+            nn.Tanh(),
+            nn.Flatten(),
+            nn.Linear(24, 6),
+            nn.Tanh(),
+            nn.Linear(6, classes),
+        ).double()
+
+
+def double_binary_student() -> nn.Module:
+    """Return such a student whose second convolution is binary."""
+    return binary(double_images(), threshold=0.0)
+
+
+def double_ternary_student() -> nn.Module:
+    """Return such a student with ternary weights in its second convolution and first linear."""
+    return quantised(double_images(), bits="ternary", activation_bits=None)

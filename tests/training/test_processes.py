@@ -23,6 +23,10 @@ training: {epochs: 3, batch_size: 16, schedule: constant, progress: false}
 RID_LAYERS = "layers={student: '1', teacher: '1'}"
 
 
+def student(name: str) -> str:
+    return f'student={{model: "helpers.small:{name}"}}'
+
+
 def launched(processes: int, out: Path, *changes: str, torchrun: bool = False) -> dict[str, Any]:
     """Distil by the command line on so many processes and return the record."""
     out.parent.mkdir(exist_ok=True)
@@ -57,6 +61,8 @@ def run_by_torchrun(processes: int, command: list[str]) -> None:
         (("loss=itrd", "seed=1"), True),
         (("loss={kd: {weight: 0.5}, itrd: {weight: 1.0}}", "training.optimizer=adamw"), False),
         (("loss={name: rid, warmup_epochs: 1, cycle: 2}", RID_LAYERS), False),
+        ((student("double_binary_student"),), False),
+        ((student("double_ternary_student"), "loss=itrd"), False),
     ],
 )
 def test_two_processes_give_the_student_of_one(tmp_path, changes, torchrun):
