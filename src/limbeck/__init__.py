@@ -67,6 +67,12 @@ if TYPE_CHECKING:
     from limbeck.training.measurement import Measurement as Measurement
     from limbeck.training.saving import load as load
     from limbeck.types import Batch as Batch, Outputs as Outputs
+    from limbeck.weighting.advice import (
+        WeightAdvice as WeightAdvice,
+        recommend_weight as recommend_weight,
+    )
+    from limbeck.weighting.gradient_moments import GradientMoments as GradientMoments
+    from limbeck.weighting.moments import gradient_moments as gradient_moments
 
 _HOME = {
     "losses": "limbeck.losses",
@@ -122,6 +128,10 @@ _HOME = {
     "measure": "limbeck.training.measure",
     "Batch": "limbeck.types",
     "Outputs": "limbeck.types",
+    "GradientMoments": "limbeck.weighting.gradient_moments",
+    "WeightAdvice": "limbeck.weighting.advice",
+    "gradient_moments": "limbeck.weighting.moments",
+    "recommend_weight": "limbeck.weighting.advice",
 }
 
 try:

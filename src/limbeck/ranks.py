@@ -6,6 +6,9 @@ them over ranks (DistributedDataParallel), so that the average is the gradient o
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Generator
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -13,9 +16,23 @@ import torch.distributed as dist
 from torch import Tensor
 
 
+_ALONE: ContextVar[bool] = ContextVar("alone", default=False)
+
+
 def world_size() -> int:
     """Return the number of processes that share a batch; 1 outside of torch.distributed."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+    shared = dist.is_available() and dist.is_initialized() and not _ALONE.get()
+    return dist.get_world_size() if shared else 1
+
+
+@contextlib.contextmanager
+def alone() -> Generator[None]:
+    """Let this process take the batches in here for whole ones, whatever the others do."""
+    before = _ALONE.set(True)
+    try:
+        yield
+    finally:
+        _ALONE.reset(before)
 
 
 def share_of_batch(local_mean: Tensor, count: Tensor | int) -> Tensor:

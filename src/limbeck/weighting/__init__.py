@@ -1,0 +1,1 @@
+"""The distillation weight from gradient moments, and the theory of the linear case."""
