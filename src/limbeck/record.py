@@ -39,6 +39,8 @@ class RunRecord(BaseModel):
         curves: One value an epoch, by name: loss terms [nats], metrics, learning rate.
         results: Metrics by moment ("last", "best", "mean of last ten") and set ("validation",
             "test"): ``results["last"]["test"]["accuracy"]``.
+        weighing: What a weight that was measured while training was made of: one entry a
+            measurement, with its step.
         time: Seconds in total and their shares.
         versions: Versions of Python, limbeck and the libraries under it.
         hardware: Machine, processor, threads, memory, accelerator.
@@ -58,6 +60,7 @@ class RunRecord(BaseModel):
     teacher: dict[str, Any] = {}
     curves: dict[str, list[float | None]] = {}
     results: dict[str, dict[str, dict[str, float]]] = {}
+    weighing: list[dict[str, float]] = []
     time: dict[str, float] = {}
     versions: dict[str, str] = Field(default_factory=lambda: versions())
     hardware: dict[str, Any] = Field(default_factory=lambda: hardware())

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from limbeck.checks import ModelError
 from limbeck.data import Data
 from limbeck.randomness import generator
+from limbeck.weighting import collecting
 from limbeck.weighting.moments import gradient_moments
 
 
@@ -192,6 +193,24 @@ def test_tied_weights_and_layers_that_rest(method):
     )
 
 
+class Twice(nn.Module):
+    """One linear layer that is called twice, on vectors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.head = nn.Linear(6, 6).double(), nn.Linear(6, 3).double()
+
+    def forward(self, x):
+        return self.head(torch.tanh(self.first(torch.tanh(self.first(x)))))
+
+
+def test_a_layer_that_is_called_twice():
+    torch.manual_seed(0)
+    student, teacher, (x, y) = Twice(), mlp(8, 2), rows(30)
+    found = gradient_moments(student, teacher, (x, y), method="gram", loss=kd, curvature=False)
+    close(found, expected_moments(*one_by_one(student, teacher, x, y)))
+
+
 class PastTheLayer(nn.Module):
     """A linear layer whose weight is read once more, past its forward."""
 
@@ -247,6 +266,7 @@ def test_a_loss_on_features():
     expected = expected_moments(*({k: torch.stack(v) for k, v in s.items()} for s in (g, h)))
     for one in found.values():
         close(one, expected)
+    assert not any(part._forward_hooks for part in [*student, *teacher])
 
 
 @pytest.mark.parametrize("name", ["kd", "ctkd", "ttm", "wttm"])
@@ -282,3 +302,60 @@ def test_rows_are_drawn_by_the_seed_and_without_replacement():
     assert len(set(seen[0])) == 16
     gradient_moments(student, teacher, (x, y), n=1000, loss=noted, curvature=False)
     assert sorted(seen[-1]) == list(range(40))
+
+
+def test_the_teacher_answers_in_eval_mode():
+    student, _, (x, y) = networks("mlp")
+    teacher = nn.Sequential(nn.Linear(6, 16), nn.Dropout(0.5), nn.Linear(16, 3)).double()
+    found = gradient_moments(student, teacher.train(), (x, y), loss=kd, curvature=False)
+    close(found, expected_moments(*one_by_one(student, teacher.eval(), x, y)))
+
+
+def test_probes_in_other_coordinates():
+    student, teacher, (x, y) = networks("mlp")
+    factors = {
+        name: torch.linspace(0.1, 3, one.numel(), dtype=torch.float64).view(one.shape)
+        for name, one in student.named_parameters()
+    }
+    g, h = one_by_one(student, teacher, x, y)
+    g, h = ({k: v * factors[k].sqrt() for k, v in side.items()} for side in (g, h))
+    found = [
+        gradient_moments(
+            student, teacher, (x, y), method="probes", loss=kd, curvature=False, seed=seed,
+            preconditioner=factors,
+        )
+        for seed in range(30)
+    ]  # fmt: skip
+    for name, value in expected_moments(g, h).items():
+        each = np.array([getattr(one, name) for one in found])
+        assert abs(each.mean() - value) < 4 * each.std(ddof=1) / np.sqrt(30) + 1e-12, name
+
+
+@pytest.mark.parametrize(("kind", "width"), [("mlp", 4096), ("convolutions", 4096), ("mlp", 32)])
+@pytest.mark.parametrize("method", EXACT)
+def test_over_how_many_directions_the_noise_of_h_is_spread(kind, width, method, monkeypatch):
+    """(tr C)^2 / tr C^2, the square without the products of a row with itself."""
+    monkeypatch.setattr(collecting, "SKETCH", width)
+    student, teacher, (x, y) = networks(kind)
+    _, h = one_by_one(student.eval(), teacher, x, y)
+    flat = torch.cat([one.flatten(1) for one in h.values()], dim=1).numpy()
+    centred = flat - flat.mean(0)
+    trace = (centred**2).sum() / 39
+    apart = [
+        (centred[i] @ centred[j] + trace / 40) ** 2 for i in range(40) for j in range(40) if i != j
+    ]
+    found = gradient_moments(student, teacher, (x, y), method=method, loss=kd, curvature=False)
+    # Folded into few numbers the products are estimates; factors of linear layers stay exact.
+    folded = width == 32 and method == "per_sample"
+    expected = pytest.approx(trace**2 / np.mean(apart), rel=0.3 if folded else 1e-9)
+    assert found.noise_dimensions == expected
+
+
+@pytest.mark.parametrize(
+    ("student", "method"), [(mlp(4, 1), "gram"), (Convolutions(1), "gram"), (Tied(), "gram")]
+)
+def test_the_way_that_is_chosen(student, method):
+    data = rows(30, inputs=36) if isinstance(student, Convolutions) else rows(30)
+    teacher = mlp(8, 2, inputs=data[0].shape[1])
+    found = gradient_moments(student, teacher, data, loss=kd, curvature=False)
+    assert found.settings["method"] == method

@@ -23,6 +23,15 @@ from limbeck.cli.yaml_text import mapping_of, overridden
 from limbeck.training.options import Options, explained
 
 
+def _weight(value: Any) -> Any:
+    share = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1
+    if not (value is None or share or value == "auto" or isinstance(value, dict)):
+        raise ValueError(
+            f"expected a share in [0, 1], null, auto or a mapping of options; got {value!r}"
+        )
+    return value
+
+
 def _number(value: Any) -> Any:
     if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
         raise ValueError(f"expected a whole number, a share or null; got {value!r}")
@@ -145,7 +154,8 @@ class Recipe(BaseModel):
         student: The network that learns.
         loss: A name, a mapping with ``name`` and options, or several by name, each with a
             ``weight`` and options.
-        weight: Share of the distillation term in [0, 1]; null for the published combination.
+        weight: Share of the distillation term in [0, 1]; null for the published combination;
+            "auto", or a mapping of mode and options, for one measured while the student trains.
         layers: Layer names of "student" and "teacher" for a loss on features.
         training: How it is trained.
     """
@@ -159,7 +169,7 @@ class Recipe(BaseModel):
     teacher: Model | None = None
     student: Model
     loss: Annotated[dict[str, Any], _named("name")] = {"name": "itrd"}
-    weight: float | None = Field(default=None, ge=0, le=1)
+    weight: Annotated[float | str | dict[str, Any] | None, BeforeValidator(_weight)] = None
     layers: dict[str, Any] | None = None
     training: Options = Field(default_factory=lambda: Options.model_validate({}))
 

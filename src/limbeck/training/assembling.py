@@ -25,6 +25,13 @@ from limbeck.training.options import NEUTRAL, Options
 from limbeck.training.step import Step
 from limbeck.training.teachers import LiveTeacher, teachers_of
 from limbeck.training.terms import Layers, copies, layers_of, loss_of, weights_of
+from limbeck.training.weighing import (
+    Weight,
+    adaptive_of,
+    check_weighable,
+    described,
+    is_measured,
+)
 from limbeck.types import Batch, Outputs, Task, Teacher
 
 
@@ -39,7 +46,7 @@ def assembled(
     *,
     task: Task,
     loss: Any,
-    weight: float | None,
+    weight: Weight,
     layers: Layers | None,
     validation: Data | None,
     test: Data | None,
@@ -81,7 +88,7 @@ def assembled(
         )
         terms = copies(term, len(teachers))
         _prepare(student, terms, teachers, said, example)
-        weights = weights_of(term, weight)
+        weights = weights_of(term, None if is_measured(weight) else weight)
         step = Step(capture, task, terms, weights, compiled_rows=compiled_rows, trained=trained)
         step.to(device)
         if options.channels_last:
@@ -110,6 +117,9 @@ def assembled(
             out=folder,
             identity=_identity(record),
         )
+        if term is not None and is_measured(weight):
+            check_weighable(terms, options, forced=options.force)
+            loop.weigh(adaptive_of(weight, weights, loop.steps))
         formatted.append(loop.student)
         yield loop, findings
     finally:
@@ -213,7 +223,7 @@ def _looked_at(
 
 
 def _settings(
-    step: Step, options: Options, term: nn.Module | None, task: Task, weight: float | None
+    step: Step, options: Options, term: nn.Module | None, task: Task, weight: Weight
 ) -> dict[str, Any]:
     return {
         **options.model_dump(mode="json"),
@@ -221,7 +231,7 @@ def _settings(
         "task_settings": _plain_attributes(task),
         "loss": None if term is None else type(term).__name__,
         "loss_settings": {} if term is None else _plain_attributes(term),
-        "weight": weight,
+        "weight": described(weight),
         "weights": list(step.weights),
         "student": type(step.student).__name__,
         "student_parameters": sum(p.numel() for p in step.student.parameters()),

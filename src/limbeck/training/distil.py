@@ -22,6 +22,7 @@ from limbeck.training.memory import memory_advice
 from limbeck.training.options import options_of
 from limbeck.training.preflight import Finding
 from limbeck.training.terms import Layers
+from limbeck.training.weighing import Weight
 from limbeck.types import Task
 
 
@@ -48,7 +49,7 @@ def distill(
     *,
     task: str | Task = "classification",
     loss: Any = "itrd",
-    weight: float | None = None,
+    weight: Weight = None,
     layers: Layers | None = None,
     validation: Any = None,
     test: Any = None,
@@ -75,7 +76,10 @@ def distill(
         task: "classification", "multilabel", "regression", "embedding", or the user's own.
         loss: A name in ``limbeck.losses.LOSSES``, a mapping of ``name`` and options, a module, or a
             function ``(student, teacher, batch) -> scalar``. Not used without a teacher.
-        weight: Share of the distillation term in [0, 1], or None.
+        weight: Share of the distillation term in [0, 1]; None for the published combination;
+            "auto" for one that is measured while the student trains, from the published share on
+            (losses that are means over samples); a mapping of ``mode`` ("hbar" or "losspair") and
+            options of :class:`limbeck.weighting.adaptive.AdaptiveWeight`, or such an object.
         layers: Layer names ``{"student": ..., "teacher": ...}`` for a loss on features given by
             name; ``penultimate`` by default.
         validation: Rows on which the best epoch is chosen; without them there is no "best".

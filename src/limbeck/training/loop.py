@@ -6,7 +6,7 @@ import contextlib
 import json
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -26,11 +26,20 @@ from limbeck.training.checkpoint import save_checkpoint
 from limbeck.training.clock import Clock
 from limbeck.training.evaluate import evaluate
 from limbeck.training.interrupts import Interrupts
+from limbeck.training.optimiser import optimizer_of, seed_device
 from limbeck.training.options import Options
 from limbeck.training.progress import Bar
-from limbeck.training.schedule import epoch_order, loss_factor, rate_factor, share_of_rank
+from limbeck.training.schedule import (
+    epoch_order,
+    first_of_rank,
+    loss_factor,
+    rate_factor,
+    share_of_rank,
+)
 from limbeck.training.step import Step
-from limbeck.types import Batch, Teacher
+from limbeck.training.weighing import Weighing
+from limbeck.types import Batch, Outputs, Teacher
+from limbeck.weighting.adaptive import AdaptiveWeight
 
 
 _RECORD_SECONDS = 2.0  # between two writes of the record: flushing a file waits for the disk
@@ -73,6 +82,7 @@ class Loop:
         self.teachers, self.data, self.validation, self.test = teachers, data, validation, test
         self.batch_size = options.batch_size or 64
         self.inner = step
+        self.weighing: Weighing | None = None
         self.average = (
             AveragedModel(
                 step.student, multi_avg_fn=get_ema_multi_avg_fn(options.average), use_buffers=True
@@ -82,10 +92,10 @@ class Loop:
         )
         if self.average is not None:
             step.capture.forget_in(self.average)
-        self.alternation = Alternation(step, lambda trained: _optimizer(trained, options))
+        self.alternation = Alternation(step, lambda trained: optimizer_of(trained, options))
         self.step = accelerator.prepare(step)
         # Every trained parameter, those of the loss included, has the same decay, as in recipes.
-        self.optimizer = _optimizer((p for p in step.parameters() if p.requires_grad), options)
+        self.optimizer = optimizer_of((p for p in step.parameters() if p.requires_grad), options)
         self.clock = Clock(accelerator.device)
         self.best = Best()
         self.epoch = self.done = self.total_steps = 0
@@ -121,6 +131,10 @@ class Loop:
                 f"processes; got batches of {len(order[0])}. Use a larger batch."
             )
         return order
+
+    def weigh(self, adaptive: AdaptiveWeight) -> None:
+        """Let the distillation weight be chosen while training."""
+        self.weighing = Weighing(self.inner, adaptive, self.options, self._autocast)
 
     def run(self) -> None:
         """Train from the present position to the end."""
@@ -196,32 +210,10 @@ class Loop:
         self._rate = self.options.learning_rate * rate_factor(self.options, position)
         for group in optimizer.param_groups:
             group["lr"] = self._rate
-        _seed_device(
+        seed_device(
             derive_seed(self.seed, "step", self.total_steps, self.accelerator.process_index)
         )
-        rows_left = rows = self._rows_of_step()
-        while rows_left:
-            self.clock.start()
-            batch = next(batches)
-            rows_left -= len(batch)
-            if self.options.channels_last and isinstance(batch.inputs, Tensor):
-                images = batch.inputs.contiguous(memory_format=torch.channels_last)
-                batch = replace(batch, inputs=images)
-            self.clock.lap("data")
-            said = [teacher(batch) for teacher in self.teachers]
-            self.clock.lap("teacher")
-            factor = loss_factor(self.options, position)
-            alone = self.accelerator.no_sync(self.step) if rows_left else contextlib.nullcontext()
-            with alone:
-                with self._autocast():
-                    if aside:
-                        total, terms = self.alternation.forward(batch, said, self.clock)
-                    else:
-                        total, terms = self.step(batch, said, factor, self.clock)
-                share = len(batch) / rows
-                (total if share == 1 else total * share).backward()
-            self.clock.lap("backward")
-            self._add(terms, share)
+        self._gradients(batches, position)
         if aside:
             self.alternation.average_gradients()
         if self.options.clip:
@@ -231,6 +223,55 @@ class Loop:
         if self.average is not None and not aside:
             self.average.update_parameters(self.inner.student)
         self.clock.lap("optimiser")
+
+    def _gradients(self, batches: Iterator[Batch], position: float) -> None:
+        rows = self._rows_of_step()
+        served = self._served(batches, rows)
+        if self.weighing is not None:
+            self.weighing.begin(self.total_steps, self._rate)
+            of_all = len(self._order[self.done])
+            ranks = self.accelerator.num_processes
+            if self.weighing.due(self.total_steps, of_all, ranks, self.options.accumulate):
+                rank = self.accelerator.process_index
+                terms = self.weighing.measure(
+                    served,
+                    number=self.total_steps,
+                    start=first_of_rank(of_all, rank, ranks),
+                    rows=of_all,
+                    rate=self._rate,
+                    clock=self.clock,
+                    optimizer=self.optimizer,
+                )
+                self._add(terms, 1.0)
+                return
+        factor, rows_left = loss_factor(self.options, position), rows
+        for batch, said in served:
+            rows_left -= len(batch)
+            alone = self.accelerator.no_sync(self.step) if rows_left else contextlib.nullcontext()
+            with alone:
+                with self._autocast():
+                    if self.alternation.active:
+                        total, terms = self.alternation.forward(batch, said, self.clock)
+                    else:
+                        total, terms = self.step(batch, said, factor, self.clock)
+                share = len(batch) / rows
+                (total if share == 1 else total * share).backward()
+            self.clock.lap("backward")
+            self._add(terms, share)
+
+    def _served(self, batches: Iterator[Batch], rows: int) -> Iterator[tuple[Batch, list[Outputs]]]:
+        """Serve this process's micro-batches of a step, with what the teachers say."""
+        while rows:
+            self.clock.start()
+            batch = next(batches)
+            rows -= len(batch)
+            if self.options.channels_last and isinstance(batch.inputs, Tensor):
+                images = batch.inputs.contiguous(memory_format=torch.channels_last)
+                batch = replace(batch, inputs=images)
+            self.clock.lap("data")
+            said = [teacher(batch) for teacher in self.teachers]
+            self.clock.lap("teacher")
+            yield batch, said
 
     def _add(self, terms: dict[str, Tensor], share: float) -> None:
         values = torch.stack(list(terms.values()))
@@ -265,6 +306,9 @@ class Loop:
             self.sums = cast(Tensor, self.accelerator.reduce(self.sums, "mean"))
         values = {f"loss {name}": value for name, value in self._read_sums().items()}
         values["learning rate"] = self._rate
+        if self.weighing is not None:
+            values["distillation weight"] = float(self.weighing.adaptive.weight)
+            self.record.weighing = self.weighing.adaptive.history()
         self.epoch += 1
         self.done, self.sums = 0, None
         final = self.finished
@@ -342,6 +386,7 @@ class Loop:
         return {
             "step": self.inner.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "weighing": None if self.weighing is None else self.weighing.state(),
             "auxiliary optimizer": other.state_dict() if other is not None else None,
             "average": None if self.average is None else self.average.state_dict(),
             "best": [self.best.value, self.best.epoch, self.best.found, self.best.weights],
@@ -361,6 +406,8 @@ class Loop:
         self.optimizer.load_state_dict(state["optimizer"])
         if self.alternation.optimizer is not None:
             self.alternation.optimizer.load_state_dict(state["auxiliary optimizer"])
+        if self.weighing is not None:
+            self.weighing.restore(state["weighing"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
         self.best = Best(*state["best"])
@@ -373,24 +420,3 @@ class Loop:
         self._seconds_before = state["seconds"]
         for name, part in json.loads(state["record"]).items():
             setattr(self.record, name, part)
-
-
-def _optimizer(trained: Iterable[nn.Parameter], options: Options) -> torch.optim.Optimizer:
-    if options.optimizer == "adamw":
-        return torch.optim.AdamW(
-            trained, lr=options.learning_rate, weight_decay=options.weight_decay, fused=True
-        )
-    return torch.optim.SGD(
-        trained,
-        lr=options.learning_rate,
-        momentum=options.momentum,
-        nesterov=options.nesterov,
-        weight_decay=options.weight_decay,
-        fused=True,
-    )
-
-
-def _seed_device(seed: int) -> None:
-    torch.default_generator.manual_seed(seed)
-    if torch.cuda.is_available():
-        torch.cuda.default_generators[torch.cuda.current_device()].manual_seed(seed)

@@ -51,6 +51,16 @@ def epoch_order(rows: int, batch_size: int, seed: int, epoch: int) -> list[Tenso
     return list(order.split(batch_size))
 
 
+def first_of_rank(rows: int, rank: int, ranks: int) -> int:
+    """Return where in a batch of so many rows a rank's share begins.
+
+    Example:
+        >>> [first_of_rank(13, rank, 3) for rank in range(3)]
+        [0, 5, 9]
+    """
+    return rank * (rows // ranks) + min(rank, rows % ranks)
+
+
 def share_of_rank(index: Tensor, view: int, rank: int, ranks: int) -> Rows:
     """Return the rows of one batch that this rank works on, all in one view."""
     mine = index if ranks == 1 else index.tensor_split(ranks)[rank]

@@ -31,7 +31,7 @@ class Step(nn.Module):
         capture: Capture,
         task: Task,
         losses: Sequence[nn.Module],
-        weights: tuple[float, float],
+        weights: tuple[float | Tensor, float | Tensor],
         *,
         compiled_rows: int | None = None,
         trained: Sequence[nn.Module] | None = None,
@@ -66,21 +66,38 @@ class Step(nn.Module):
             factor: Warm-up factor of the distillation term.
             clock: Told when the student and the losses are done.
         """
-        outputs = self.capture(batch.inputs, through=self._compiled.get(len(batch)))
-        clock.lap("student")
+        task, distillation, terms = self.terms(batch, teachers, clock)
         task_weight, weight = self.weights
-        task = self.task.loss(outputs, batch)
-        terms = {"task": task.detach()}
         total = task_weight * task
-        for position, (loss, said) in enumerate(zip(self.losses, teachers, strict=True)):
-            parts = _parts(loss, outputs, said, batch)
-            value = loss.combined(parts) if isinstance(loss, WeightedSum) else parts["distillation"]
-            total = total + (factor * weight / len(self.losses)) * value
-            for name, part in parts.items():
-                terms[name if len(self.losses) == 1 else f"{name} {position}"] = part.detach()
+        if distillation is not None:
+            total = total + factor * weight * distillation
         terms["total"] = total.detach()
         clock.lap("loss")
         return total, terms
+
+    def terms(
+        self, batch: Batch, teachers: Sequence[Outputs], clock: Clock
+    ) -> tuple[Tensor, Tensor | None, dict[str, Tensor]]:
+        """Return the task's term, the teachers' mean distillation term, and all by name, detached.
+
+        Args:
+            batch: The rows.
+            teachers: Each teacher's outputs for them; without any there is no distillation term.
+            clock: Told when the student is done.
+        """
+        outputs = self.capture(batch.inputs, through=self._compiled.get(len(batch)))
+        clock.lap("student")
+        task = self.task.loss(outputs, batch)
+        terms, values = {"task": task.detach()}, []
+        for position, (loss, said) in enumerate(zip(self.losses, teachers, strict=True)):
+            parts = _parts(loss, outputs, said, batch)
+            values.append(
+                loss.combined(parts) if isinstance(loss, WeightedSum) else parts["distillation"]
+            )
+            for name, part in parts.items():
+                terms[name if len(self.losses) == 1 else f"{name} {position}"] = part.detach()
+        mean = sum(values[1:], start=values[0]) / len(values) if values else None
+        return task, mean, terms
 
 
 def _parts(loss: nn.Module, student: Outputs, teacher: Outputs, batch: Batch) -> dict[str, Tensor]:

@@ -84,7 +84,7 @@ def layers_of(loss: nn.Module, who: str) -> tuple[str, ...]:
     return (found,) if isinstance(found, str) else tuple(found)
 
 
-def weights_of(loss: nn.Module | None, weight: float | None) -> tuple[float, float]:
+def weights_of(loss: nn.Module | None, weight: Any) -> tuple[float, float]:
     """Return the weights of the task term and of the distillation term.
 
     Args:
@@ -101,9 +101,8 @@ def weights_of(loss: nn.Module | None, weight: float | None) -> tuple[float, flo
         return getattr(loss, "published_weights", (1.0, 1.0))
     if isinstance(weight, bool) or not isinstance(weight, (int, float)):
         raise ArgumentError(
-            "distill: expected `weight` to be None (the method's published combination) or a "
-            "number "
-            f"in [0, 1]; got {weight!r}."
+            "distill: expected `weight` to be None (the method's published combination), a number "
+            f'in [0, 1], "auto", a mapping of options or an AdaptiveWeight; got {weight!r}.'
         )
     check_between("distill", 0.0, 1.0, weight=weight)
     return 1.0 - weight, float(weight)

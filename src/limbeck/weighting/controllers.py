@@ -100,7 +100,7 @@ class HbarController:
         task: Halves,
         difference: Halves,
         *,
-        rows: int,
+        rows: float | int,
         learning_rate: Scalar,
         batch_size: int,
         curvature: Scalar,

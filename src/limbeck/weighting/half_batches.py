@@ -95,7 +95,7 @@ def check_maximum(where: str, maximum: float) -> None:
 
 
 def check_setting(
-    where: str, rows: int, learning_rate: Scalar, batch_size: int, **others: Scalar
+    where: str, rows: float | int, learning_rate: Scalar, batch_size: int, **others: Scalar
 ) -> None:
     """Raise ArgumentError unless every number that is known here is finite and above zero."""
     numbers = {"rows": rows, "learning_rate": learning_rate, "batch_size": batch_size, **others}

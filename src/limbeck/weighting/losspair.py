@@ -98,7 +98,7 @@ class LossPairController:
         student_loss: Scalar,
         teacher_loss: Scalar,
         *,
-        rows: int,
+        rows: float | int,
         learning_rate: Scalar,
         batch_size: int,
         weight: Scalar,

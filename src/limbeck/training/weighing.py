@@ -1,0 +1,359 @@
+"""The distillation weight measured while a run trains: gradients of two halves of a batch."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from limbeck.checks import ArgumentError, check_choice
+from limbeck.ranks import alone, world_size
+from limbeck.training.clock import Clock
+from limbeck.training.options import Options
+from limbeck.training.step import Step
+from limbeck.types import Batch, Outputs
+from limbeck.weighting.adaptive import LARGEST, AdaptiveWeight
+from limbeck.weighting.curvature import gauss_newton
+from limbeck.weighting.problem import Part, Problem, chosen
+
+
+AUTO = "auto"
+CURVATURE_EVERY = 10  # measurements between two looks at the curvature
+SHARE_OF_WARMUP = 5  # of the run's steps at most one in so many warms up
+OPTIONS = (
+    "weight", "every", "warmup", "slew", "freeze_width", "maximum", "fast_decay", "slow_decay",
+)  # fmt: skip
+Weight = float | int | str | Mapping[str, Any] | AdaptiveWeight | None
+
+Gradients = list[Tensor]
+
+
+def is_measured(weight: Any) -> bool:
+    """Say whether a weight is one that is measured, or scheduled, while a run trains."""
+    named = isinstance(weight, str) and weight == AUTO
+    return named or isinstance(weight, (Mapping, AdaptiveWeight))
+
+
+def described(weight: Any) -> Any:
+    """Return a weight as a record keeps it."""
+    if isinstance(weight, AdaptiveWeight):
+        plain = (bool, int, float, str, type(None))
+        known = {k: v for k, v in vars(weight).items() if not k.startswith("_")}
+        return {name: value for name, value in known.items() if isinstance(value, plain)}
+    return dict(weight) if isinstance(weight, Mapping) else weight
+
+
+def adaptive_of(weight: Any, published: tuple[float, float], steps: int) -> AdaptiveWeight:
+    """Return the controller that a run asks for.
+
+    Args:
+        weight: ``"auto"``, a mapping with ``mode`` ("hbar" or "losspair") and options of
+            :class:`AdaptiveWeight`, or such an object.
+        published: The method's weights of task and distillation: their share is the start.
+        steps: Of the whole run; a fifth of them warms up at most.
+
+    Raises:
+        ArgumentError: If a mode or an option is unknown or out of range.
+    """
+    if isinstance(weight, AdaptiveWeight):
+        return weight
+    options = {} if weight == AUTO else dict(weight)
+    mode = options.pop("mode", "hbar")
+    check_choice("distill", "weight mode", mode, ("hbar", "losspair"))
+    for name in options:
+        check_choice("distill", "weight option", name, OPTIONS)
+    task, distillation = published
+    share = distillation / (task + distillation) if task + distillation > 0 else 0.0
+    most = options.get("maximum", LARGEST[mode])
+    start = {"weight": min(share, most), "warmup": min(200, steps // SHARE_OF_WARMUP)}
+    return AdaptiveWeight(mode, **start | options)
+
+
+def check_weighable(losses: Sequence[nn.Module], options: Options, *, forced: bool) -> None:
+    """Raise ArgumentError where the law of the weight does not hold for the losses."""
+    for loss in losses:
+        if not (getattr(loss, "mean_over_samples", True) or forced):
+            raise ArgumentError(
+                f"distill: expected a loss that is a mean over samples for weight='auto'; "
+                f"{type(loss).__name__} compares the rows of a batch, or counts some of them only: "
+                "its gradient noise follows another law. Use weight=None, its published weight, "
+                "or force=True."
+            )
+    if options.loss_warmup_epochs:
+        raise ArgumentError(
+            "distill: expected no `loss_warmup_epochs` beside weight='auto', which sets the weight "
+            f"of every step; got {options.loss_warmup_epochs}. Drop one of them."
+        )
+
+
+@dataclass
+class _Half:
+    """Sums over the rows of one half-batch on this process."""
+
+    rows: int
+    task: Gradients
+    distillation: Gradients
+
+
+class Weighing:
+    """Takes measured steps instead of plain ones, and tells the step its weight.
+
+    A measured step runs both halves of the batch on their own, with two backward passes each, so
+    that noise and bias of the two gradients show; its update is that of a plain step, but for
+    layers that see the whole batch (BatchNorm sees halves).
+
+    Args:
+        step: Its ``weights`` are set here.
+        adaptive: Decides.
+        options: Of the run: optimiser, momentum.
+        autocast: Gives the context that forward passes run in.
+    """
+
+    def __init__(
+        self,
+        step: Step,
+        adaptive: AdaptiveWeight,
+        options: Options,
+        autocast: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext,
+    ) -> None:
+        self.step, self.adaptive, self.options = step, adaptive, options
+        self.autocast = autocast
+        self._curvature: Tensor | None = None
+        self._measured = 0
+        self._set()
+
+    def begin(self, step: int, rate: float) -> None:
+        """Set the weight for a step, counted from 0."""
+        self.adaptive.advance(step, rate)
+        self._set()
+
+    def due(self, step: int, rows: int, ranks: int, accumulate: int) -> bool:
+        """Say whether a step is to be measured; every part must have two rows at least.
+
+        Args:
+            step: Counted from 0.
+            rows: In the whole batch.
+            ranks: Processes that share it.
+            accumulate: Micro-batches of each.
+        """
+        return self.adaptive.due(step) and rows // (2 * ranks * accumulate) >= 2
+
+    def measure(
+        self,
+        batches: Iterator[tuple[Batch, list[Outputs]]],
+        *,
+        number: int,
+        start: int,
+        rows: int,
+        rate: float,
+        clock: Clock,
+        optimizer: torch.optim.Optimizer,
+    ) -> dict[str, Tensor]:
+        """Take a measured step: set the gradients of all trained parameters, and the weight.
+
+        Args:
+            batches: This process's micro-batches with what the teachers said.
+            number: Of the step, from 0.
+            start: Position of this process's first row in the whole batch.
+            rows: In the whole batch, of all processes.
+            rate: Learning rate.
+            clock: Told when the student and the losses are done.
+            optimizer: Whose preconditioner counts, where it has one.
+
+        Returns:
+            The step's detached terms by name, means over this process's rows.
+        """
+        trained = [p for p in self.step.parameters() if p.requires_grad]
+        middle = (rows + 1) // 2
+        halves = [_Half(0, _zeros(trained), _zeros(trained)) for _ in range(2)]
+        told: dict[str, Tensor] = {}
+        seen, last = 0, None
+        for batch, said in batches:
+            first = min(max(middle - start - seen, 0), len(batch))
+            seen += len(batch)
+            for half, part in zip(halves, _split(batch, said, first), strict=True):
+                if part is None:
+                    continue
+                for name, value in self._add(half, *part, trained, clock).items():
+                    sums = told.setdefault(name, torch.zeros_like(value))
+                    sums += value * len(part[0])
+            last = batch, said
+        assert last is not None
+        own = {id(p) for p in self.step.student.parameters()}
+        places = [at for at, p in enumerate(trained) if id(p) in own]
+        g, d = ([_mean(half, name) for half in halves] for name in ("task", "distillation"))
+        counts = [middle, rows - middle]
+        weight = self.adaptive.weight
+        for at, parameter in enumerate(trained):
+            task, other = (
+                sum(n * one[at] for n, one in zip(counts, side, strict=True)) / rows
+                for side in (g, d)
+            )
+            parameter.grad = ((1 - weight) * task + weight * other).to(parameter.dtype)
+        student = [[one[at] for at in places] for one in g]
+        bias = [[a[at] - b[at] for at in places] for a, b in zip(g, d, strict=True)]
+        factors = _preconditioner(optimizer, [trained[at] for at in places], self.options)
+        self._observe(number, (student, bias), counts, rate, last, factors, told, seen)
+        clock.lap("weighing")
+        return {name: value / seen for name, value in told.items()}
+
+    def state(self) -> dict[str, Any]:
+        """Return everything a run needs to go on from here."""
+        return {
+            "adaptive": self.adaptive.state_dict(),
+            "curvature": self._curvature,
+            "measured": self._measured,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go to where :meth:`state` was taken."""
+        self.adaptive.load_state_dict(state["adaptive"])
+        self._curvature, self._measured = state["curvature"], state["measured"]
+        self._set()
+
+    def _set(self) -> None:
+        weight = self.adaptive.weight
+        self.step.weights = (1 - weight, weight)
+
+    def _add(
+        self, half: _Half, batch: Batch, said: list[Outputs], trained: list[Any], clock: Clock
+    ) -> dict[str, Tensor]:
+        """Add a part's gradients to its half, and return its terms."""
+        with alone(), self.autocast():  # this part is a batch of its own
+            task, distillation, terms = self.step.terms(batch, said, clock)
+        assert distillation is not None  # without a teacher nothing is weighed
+        weight = self.adaptive.weight
+        terms["total"] = ((1 - weight) * task + weight * distillation).detach()
+        clock.lap("loss")
+        for sums, loss in ((half.task, task), (half.distillation, distillation)):
+            if not loss.requires_grad:
+                continue
+            found = torch.autograd.grad(
+                loss, trained, retain_graph=loss is task, materialize_grads=True
+            )
+            for total, one in zip(sums, found, strict=True):
+                total.add_(one, alpha=len(batch))
+        half.rows += len(batch)
+        clock.lap("backward")
+        return terms
+
+    def _observe(
+        self,
+        number: int,
+        halves: tuple[list[Gradients], list[Gradients]],
+        counts: list[int],
+        rate: float,
+        last: tuple[Batch, list[Outputs]],
+        factors: Gradients | None,
+        told: Mapping[str, Tensor],
+        seen: int,
+    ) -> None:
+        momentum = self.options.momentum if self.options.optimizer == "sgd" else 0.0
+        measured: dict[str, Any] = {
+            "task": tuple(halves[0]),
+            "rows": 2 / (1 / counts[0] + 1 / counts[1]),
+            "learning_rate": rate / (1 - momentum),
+            "batch_size": sum(counts),
+            "preconditioner": factors,
+        }
+        if self.adaptive.mode == "hbar":
+            if self._measured % CURVATURE_EVERY == 0:
+                self._curvature = self._bent(halves[1], last[0], factors)
+            measured |= {"difference": tuple(halves[1]), "curvature": self._curvature}
+        else:
+            with alone(), torch.no_grad():
+                theirs = torch.stack([self.step.task.loss(one, last[0]) for one in last[1]]).mean()
+            losses = _averaged(torch.stack([told["task"].to(theirs) / seen, theirs]))
+            measured |= {"student_loss": losses[0], "teacher_loss": losses[1]}
+        self.adaptive.observe(number, **measured)
+        self._measured += 1
+
+    def _bent(self, bias: list[Gradients], batch: Batch, factors: Gradients | None) -> Tensor:
+        """Return the curvature of the task along the mean of h, in eval mode: Rayleigh's."""
+        problem = Problem(
+            self.step.student, _nobody, self.step.task, _no_loss, example=batch.inputs
+        )
+        with problem, torch.random.fork_rng(devices=[]):
+            mean = [(a + b) / 2 for a, b in zip(*bias, strict=True)]
+            scaled = (
+                mean if factors is None else [d * m for d, m in zip(factors, mean, strict=True)]
+            )
+            direction = dict(zip(problem.parameters, scaled, strict=True))
+            along = gauss_newton(problem, [Part(batch, (), ())])(direction)
+            top = torch.stack([(along[name] * one).sum() for name, one in direction.items()]).sum()
+            bottom = torch.stack([(a * b).sum() for a, b in zip(mean, scaled, strict=True)]).sum()
+            return torch.where(bottom > 0, top / bottom, torch.zeros_like(top))
+
+
+def _split(
+    batch: Batch, said: list[Outputs], first: int
+) -> tuple[tuple[Batch, list[Outputs]] | None, tuple[Batch, list[Outputs]] | None]:
+    """Cut a batch after its first rows; an empty side is None."""
+    if first in (0, len(batch)):
+        whole = (batch, said)
+        return (whole, None) if first else (None, whole)
+    rows = torch.arange(len(batch), device=batch.index.device).tensor_split([first])
+    parts = [
+        (chosen(Part(batch, (), ()), one).batch, [_rows_of(answer, one) for answer in said])
+        for one in rows
+    ]
+    return parts[0], parts[1]
+
+
+def _rows_of(said: Outputs, rows: Tensor) -> Outputs:
+    features = {name: value[rows] for name, value in said.features.items()}
+    return replace(
+        said, logits=None if said.logits is None else said.logits[rows], features=features
+    )
+
+
+def _mean(half: _Half, name: str) -> Gradients:
+    """Return the mean gradient over a half's rows on all processes."""
+    sums: Gradients = getattr(half, name)
+    rows = sums[0].new_full((), float(half.rows))
+    if world_size() > 1:
+        dist.all_reduce(rows)
+        for one in sums:
+            dist.all_reduce(one)
+    return [one / rows for one in sums]
+
+
+def _averaged(values: Tensor) -> Tensor:
+    if world_size() > 1:
+        dist.all_reduce(values)
+    return values / world_size()
+
+
+def _zeros(like: Sequence[Tensor]) -> Gradients:
+    wide = torch.float32
+    return [torch.zeros_like(p, dtype=torch.promote_types(p.dtype, wide)) for p in like]
+
+
+def _preconditioner(
+    optimizer: torch.optim.Optimizer, trained: Sequence[Tensor], options: Options
+) -> Gradients | None:
+    """Return AdamW's factors 1 / (sqrt(v) + eps) of each parameter; None for SGD."""
+    if options.optimizer != "adamw":
+        return None
+    group = optimizer.param_groups[0]
+    factors = []
+    for parameter in trained:
+        state = optimizer.state.get(parameter, {})
+        if "exp_avg_sq" not in state:  # before the first step
+            return None
+        corrected = state["exp_avg_sq"] / (1 - group["betas"][1] ** state["step"].double())
+        factors.append(1 / (corrected.sqrt() + group["eps"]))
+    return factors
+
+
+def _nobody(batch: Batch) -> Outputs:
+    raise AssertionError(f"no teacher is asked about {len(batch)} rows")
+
+
+def _no_loss(*_: Any) -> Tensor:
+    raise AssertionError("no distillation term is asked for")
