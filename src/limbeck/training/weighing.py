@@ -191,8 +191,7 @@ class Weighing:
         weight = self.adaptive.weight
         for at, parameter in enumerate(trained):
             task, other = (
-                sum(n * one[at] for n, one in zip(counts, side, strict=True)) / rows
-                for side in (g, d)
+                (counts[0] * one[at] + counts[1] * two[at]) / rows for one, two in (g, d)
             )
             parameter.grad = ((1 - weight) * task + weight * other).to(parameter.dtype)
         student = [[one[at] for at in places] for one in g]

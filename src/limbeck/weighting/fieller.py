@@ -33,7 +33,7 @@ class Ratio(NamedTuple):
     var_bottom: float
 
 
-def ratio_of(found: Numbers, covariance: Numbers, bias_factor: float) -> Ratio:
+def ratio_of(found: Numbers, covariance: Numbers, bias_factor: float | int) -> Ratio:
     r"""Return tr_gh over tr_hh + w hbar2, w = B (1 + kappa), from moments and their covariance.
 
     Args:
