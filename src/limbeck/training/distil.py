@@ -15,7 +15,8 @@ from limbeck.record import RunRecord
 from limbeck.tasks import task_of
 from limbeck.training.accelerating import accelerator_for
 from limbeck.training.assembling import assembled
-from limbeck.training.finishing import already_finished, finish, note_status
+from limbeck.training.confirming import forget_race, race, wants_race
+from limbeck.training.finishing import already_finished, check_free, finish, note_status
 from limbeck.training.interrupts import Interrupted
 from limbeck.training.loop import Loop
 from limbeck.training.memory import memory_advice
@@ -79,7 +80,9 @@ def distill(
         weight: Share of the distillation term in [0, 1]; None for the published combination;
             "auto" for one that is measured while the student trains, from the published share on
             (losses that are means over samples); a mapping of ``mode`` ("hbar" or "losspair") and
-            options of :class:`limbeck.weighting.adaptive.AdaptiveWeight`, or such an object.
+            options of :class:`limbeck.weighting.adaptive.AdaptiveWeight`, or such an object. With
+            ``confirm`` in the mapping it first races 0, the published share and the measured
+            weight over a tenth of the epochs (``pilot``) and takes the best on ``validation``.
         layers: Layer names ``{"student": ..., "teacher": ...}`` for a loss on features given by
             name; ``penultimate`` by default.
         validation: Rows on which the best epoch is chosen; without them there is no "best".
@@ -110,6 +113,16 @@ def distill(
     """
     chosen = options_of("distill", **options)
     folder = None if out is None else Path(out)
+    raced = None
+    if teacher is not None and on_ready is None and wants_race(weight):
+        if folder is not None and not resume:
+            check_free(folder, overwrite=overwrite)
+            forget_race(folder)
+        raced = race(
+            distill, student, teacher, data, weight=weight, out=folder, task=task, loss=loss,
+            layers=layers, validation=validation, seed=seed, **chosen.model_dump(),
+        )  # fmt: skip
+        weight = raced.weight
     accelerator = accelerator_for(chosen.device)
     device = accelerator.device
     generators = [device] if device.type == "cuda" else []
@@ -132,6 +145,8 @@ def distill(
             accelerator=accelerator,
         ) as (loop, findings),
     ):
+        if raced is not None:
+            loop.record.settings["weight_race"] = raced.told
         if on_ready is not None and not on_ready(loop, findings):
             return Result(student.eval(), loop.record, None)
         if not already_finished(loop, resume=resume, overwrite=overwrite):

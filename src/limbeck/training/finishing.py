@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from limbeck.checks import ArgumentError, CheckpointError
@@ -31,16 +32,11 @@ def already_finished(loop: Loop, *, resume: bool, overwrite: bool) -> bool:
             raise ArgumentError("distill: expected `out` beside resume=True: the run's folder.")
         return False
     check_writable(folder)
-    before = RunRecord.open(folder) if (folder / FILE_NAME).is_file() else None
     if not resume:
-        if before is not None and not overwrite:
-            raise CheckpointError(
-                f"{folder}: expected an empty folder; it holds a run ({before.status}). Use "
-                "resume=True (--resume) to go on, overwrite=True (--overwrite) to start anew, or "
-                "another folder."
-            )
+        check_free(folder, overwrite=overwrite)
         remove_checkpoint(folder)
         return False
+    before = RunRecord.open(folder) if (folder / FILE_NAME).is_file() else None
     if before is not None and before.status == "finished":
         _check_same_run(loop, before)
         loop.record = before
@@ -50,6 +46,17 @@ def already_finished(loop: Loop, *, resume: bool, overwrite: bool) -> bool:
     if state is not None:
         loop.restore(state)
     return False
+
+
+def check_free(folder: Path, *, overwrite: bool) -> None:
+    """Raise CheckpointError where a folder holds a run that is not to be overwritten."""
+    if overwrite or not (folder / FILE_NAME).is_file():
+        return
+    raise CheckpointError(
+        f"{folder}: expected an empty folder; it holds a run ({RunRecord.open(folder).status}). "
+        "Use resume=True (--resume) to go on, overwrite=True (--overwrite) to start anew, or "
+        "another folder."
+    )
 
 
 def finish(loop: Loop) -> None:

@@ -63,6 +63,8 @@ def adaptive_of(weight: Any, published: tuple[float, float], steps: int) -> Adap
     if isinstance(weight, AdaptiveWeight):
         return weight
     options = {} if weight == AUTO else dict(weight)
+    for name in ("confirm", "pilot"):  # what confirming.py has seen to
+        options.pop(name, None)
     mode = options.pop("mode", "hbar")
     check_choice("distill", "weight mode", mode, ("hbar", "losspair"))
     for name in options:

@@ -1,0 +1,121 @@
+"""The race of three weights before a run."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from helpers.small import QUICK, good_teacher, network, rows, same
+
+import limbeck as lb
+from limbeck.checks import ArgumentError, CheckpointError
+from limbeck.training import confirming, distil
+
+
+WEIGHT = {"mode": "hbar", "every": 2, "warmup": 0, "confirm": True, "pilot": 0.5}
+
+
+def run(weight=WEIGHT, **options):
+    settings = QUICK | {"epochs": 4, "loss": "kd", "validation": rows(30, seed=6)} | options
+    return lb.distill(network(seed=1), good_teacher(), rows(), weight=weight, **settings)
+
+
+@pytest.fixture
+def pilots(monkeypatch):
+    """Return the settings of every pilot that is run."""
+    seen = []
+    real = confirming.race
+
+    def noted(run, *arguments, **settings):
+        def kept(student, *rest, **options):
+            result = run(student, *rest, **options)
+            seen.append((options, result))
+            return result
+
+        return real(kept, *arguments, **settings)
+
+    monkeypatch.setattr(distil, "race", noted)
+    return seen
+
+
+def test_three_pilots_and_the_best_on_validation_wins(pilots):
+    result = run()
+    assert [options["weight"] for options, _ in pilots] == [
+        0.0, pytest.approx(0.9), {"mode": "hbar", "every": 2, "warmup": 0},
+    ]  # fmt: skip
+    assert {options["epochs"] for options, _ in pilots} == {2}
+    told = result.record.settings["weight_race"]
+    values = [one.record.results["last"]["validation"]["accuracy"] for _, one in pilots]
+    assert list(told["validation"].values()) == values
+    best = ["none", "published", "measured"][values.index(max(values))]
+    assert (told["winner"], told["metric"], told["epochs"]) == (best, "accuracy", 2)
+    assert result.record.settings["weight"] == pilots[values.index(max(values))][0]["weight"]
+
+
+@pytest.mark.parametrize("winner", ["none", "published", "measured"])
+def test_the_run_is_that_of_the_winner(winner, monkeypatch):
+    weights = {"none": 0.0, "published": 0.9, "measured": {"mode": "hbar", "every": 2, "warmup": 0}}
+    better = {"none": 0.1, "published": 0.1, "measured": 0.1} | {winner: 0.9}
+    real, calls = lb.distill, []
+
+    def pretended(*arguments, **settings):
+        result = real(*arguments, **settings)
+        which = list(weights)[len(calls)]
+        calls.append(which)
+        result.record.results["last"]["validation"]["accuracy"] = better[which]
+        return result
+
+    race = confirming.race
+    monkeypatch.setattr(distil, "race", lambda run, *a, **kw: race(pretended, *a, **kw))
+    result = run()
+    assert result.record.settings["weight_race"]["winner"] == winner
+    assert same(result.student, run(weights[winner]).student)
+
+
+def test_the_lowest_wins_where_less_is_better(monkeypatch):
+    x, _ = rows(40)
+    y = x[:, :2]
+    student, teacher = network(outputs=2), torch.nn.Linear(6, 2)
+    teacher.load_state_dict({"weight": torch.eye(2, 6) * 0.0, "bias": torch.zeros(2)})
+    result = lb.distill(
+        student, teacher, (x, y), task="regression", loss="match", weight=WEIGHT, force=True,
+        validation=(x, y), **QUICK | {"epochs": 4, "learning_rate": 0.01},
+    )  # fmt: skip
+    told = result.record.settings["weight_race"]
+    assert told["metric"] == "mse"
+    values = told["validation"]
+    assert len(set(values.values())) == 3
+    assert told["winner"] == min(values, key=values.get)
+
+
+def test_a_resumed_run_does_not_race_again(tmp_path, pilots):
+    first = run(out=tmp_path)
+    assert {one.name for one in (tmp_path / "pilot").iterdir()} == {"none", "published", "measured"}
+    again = run(out=tmp_path, resume=True)
+    assert same(again.student, first.student)
+    assert again.record.settings == first.record.settings
+    anew = run(out=tmp_path, overwrite=True)
+    assert same(anew.student, first.student)
+    # Resumed pilots were only read; started anew they were trained.
+    seconds = [one.record.started for _, one in pilots]
+    assert seconds[:3] == seconds[3:6]
+    assert len(pilots) == 9
+
+
+def test_a_folder_that_is_taken_is_refused_before_the_race(tmp_path, pilots):
+    run(0.5, out=tmp_path)
+    with pytest.raises(CheckpointError, match="it holds a run"):
+        run(out=tmp_path)
+    assert pilots == []
+
+
+def test_what_is_refused(pilots):
+    with pytest.raises(ArgumentError, match="expected validation data for a weight with confirm"):
+        run(validation=None)
+    with pytest.raises(ArgumentError, match="`pilot` in"):
+        run(WEIGHT | {"pilot": 1.5})
+    assert pilots == []
+
+
+def test_without_confirm_there_is_no_race(pilots):
+    run({"mode": "hbar", "confirm": False})
+    assert pilots == []
