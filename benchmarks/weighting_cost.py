@@ -2,10 +2,10 @@
 
 Student resnet20, teacher resnet56, images of 32 x 32 in memory, KD, batch 128.
 
-1. ``limbeck.gradient_moments`` with n = 512, by every way, with and without curvature, as a share of
-   an epoch of 50,000 images: that is what measuring once an epoch would add.
-2. ``weight="auto"``, which measures every 20 steps and looks at the curvature every 200: steps of one
-   run are told apart by their number and timed from inside, between one batch and the next. The
+1. ``limbeck.gradient_moments`` with n = 512, by every way, with and without curvature, as a share
+   of an epoch of 50,000 images: that is what measuring once an epoch would add.
+2. ``weight="auto"``, which measures every 20 steps and looks at the curvature every 200: steps of
+   one run are told apart by their number and timed from inside, from one batch to the next. The
    share is ((measured - plain) + (with curvature - measured) / 10) / (20 plain), of medians, with a
    95 % bootstrap interval.
 

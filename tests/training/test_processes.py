@@ -61,7 +61,7 @@ def run_by_torchrun(processes: int, command: list[str]) -> None:
         (("loss=itrd", "seed=1"), True),
         (("loss={kd: {weight: 0.5}, itrd: {weight: 1.0}}", "training.optimizer=adamw"), False),
         (("loss={name: rid, warmup_epochs: 1, cycle: 2}", RID_LAYERS), False),
-        (("loss=kd", "weight={mode: hbar, every: 2, warmup: 0, freeze_width: 9}"), False),
+        (("loss=kd", "weight={mode: hbar, every: 1, warmup: 0, freeze_width: 9}"), False),
         ((student("double_binary_student"),), False),
         ((student("double_ternary_student"), "loss=itrd"), False),
     ],

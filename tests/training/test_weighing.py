@@ -153,22 +153,27 @@ def test_adamw_has_its_own_metric(monkeypatch):
     run(adaptive, double(16), model, epochs=1, optimizer="adamw", learning_rate=1e-3)
     assert adaptive._told[0]["preconditioner"] is None  # no steps yet
     adaptive, model = Seen(), student()
-    start = copy.deepcopy(model)
-    seen = []
+    seen, after = [], []
     real = torch.optim.AdamW.step
 
     def noted(self, *arguments):
         found = real(self, *arguments)
         seen.append([self.state[p]["exp_avg_sq"].clone() for p in model.parameters()])
+        after.append(copy.deepcopy(model))
         return found
 
     monkeypatch.setattr(torch.optim.AdamW, "step", noted)
-    run(adaptive, double(32), model, epochs=1, optimizer="adamw", learning_rate=1e-3)
+    data = double(32)
+    run(adaptive, data, model, epochs=1, optimizer="adamw", learning_rate=1e-3)
     told = adaptive._told[1]
     expected = [1 / ((v / (1 - 0.999)).sqrt() + 1e-8) for v in seen[0]]
     torch.testing.assert_close(told["preconditioner"], expected)
     assert told["learning_rate"] == pytest.approx(1e-3)
-    assert not same(start, model)
+    second = torch.randperm(32, generator=generator(0, "order", 0))[16:]
+    mean = [(a + b) / 2 for a, b in zip(*told["difference"], strict=True)]
+    assert told["curvature"].item() == pytest.approx(
+        rayleigh(after[0], data[0][second], mean, expected), rel=1e-6
+    )
 
 
 def test_a_resumed_run_is_bit_identical(tmp_path, monkeypatch):
@@ -224,6 +229,7 @@ def test_losspair_gets_the_losses():
 
 def test_the_start_is_the_published_share():
     assert adaptive_of("auto", (0.1, 0.9), 100).weight.item() == pytest.approx(0.9)
+    assert adaptive_of("auto", (1.0, 3.0), 100).weight.item() == pytest.approx(0.75)
     assert adaptive_of({"mode": "losspair"}, (1.0, 76.0), 100).weight.item() == pytest.approx(0.95)
     assert adaptive_of({"weight": 0.2}, (0.1, 0.9), 100).weight.item() == pytest.approx(0.2)
     assert (

@@ -7,7 +7,7 @@ import json
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,6 +22,7 @@ from limbeck.randomness import derive_seed
 from limbeck.record import RunRecord
 from limbeck.tasks import selection_of
 from limbeck.training.alternating import Alternation
+from limbeck.training.best import Best
 from limbeck.training.checkpoint import save_checkpoint
 from limbeck.training.clock import Clock
 from limbeck.training.evaluate import evaluate
@@ -30,11 +31,11 @@ from limbeck.training.optimiser import optimizer_of, seed_device
 from limbeck.training.options import Options
 from limbeck.training.progress import Bar
 from limbeck.training.schedule import (
-    epoch_order,
     first_of_rank,
     loss_factor,
     rate_factor,
     share_of_rank,
+    whole_batches,
 )
 from limbeck.training.step import Step
 from limbeck.training.weighing import Weighing
@@ -44,16 +45,6 @@ from limbeck.weighting.adaptive import AdaptiveWeight
 
 _RECORD_SECONDS = 2.0  # between two writes of the record: flushing a file waits for the disk
 _READ_EVERY = 50  # steps between two looks at the numbers, which make the device wait
-
-
-@dataclass
-class Best:
-    """The best epoch on validation data so far; ``weights`` are on the CPU."""
-
-    value: float = math.nan
-    epoch: int = -1
-    found: dict[str, float] = field(default_factory=dict)
-    weights: dict[str, Tensor] = field(default_factory=dict)
 
 
 class Loop:
@@ -121,16 +112,8 @@ class Loop:
 
     def batches_of(self, epoch: int) -> list[Tensor]:
         """Return the row positions of an epoch's batches, without one too small for all ranks."""
-        order = epoch_order(len(self.data), self.batch_size, self.seed, epoch)
-        least = 2 * self.accelerator.num_processes
-        if len(order) > 1 and len(order[-1]) < least:
-            order.pop()
-        if len(order[0]) < self.accelerator.num_processes:
-            raise DataError(
-                f"distill: expected at least one row for each of {self.accelerator.num_processes} "
-                f"processes; got batches of {len(order[0])}. Use a larger batch."
-            )
-        return order
+        ranks = self.accelerator.num_processes
+        return whole_batches(len(self.data), self.batch_size, self.seed, epoch, ranks)
 
     def weigh(self, adaptive: AdaptiveWeight) -> None:
         """Let the distillation weight be chosen while training."""
@@ -362,12 +345,8 @@ class Loop:
         value = found.get(name) if name else next(iter(found.values()), None)
         if value is None:
             return
-        better = value > self.best.value if direction == "max" else value < self.best.value
-        if better or math.isnan(self.best.value):
-            weights = {
-                key: part.detach().cpu().clone() for key, part in self.student.state_dict().items()
-            }
-            self.best = Best(value, self.epoch, found, weights)
+        if self.best.is_beaten_by(value, direction):
+            self.best = Best.of(self.student, value, self.epoch, found)
         elif self.options.patience and self.epoch - self.best.epoch >= self.options.patience:
             self.stopped = True
 

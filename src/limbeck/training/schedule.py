@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from limbeck.checks import DataError
 from limbeck.data import Rows
 from limbeck.randomness import generator
 from limbeck.training.options import Options
@@ -49,6 +50,23 @@ def epoch_order(rows: int, batch_size: int, seed: int, epoch: int) -> list[Tenso
     """Return the row positions of each batch of an epoch, shuffled by (seed, epoch) alone."""
     order = torch.randperm(rows, generator=generator(seed, "order", epoch))
     return list(order.split(batch_size))
+
+
+def whole_batches(rows: int, batch_size: int, seed: int, epoch: int, ranks: int) -> list[Tensor]:
+    """Return the row positions of an epoch's batches, without one too small for all ranks.
+
+    Raises:
+        DataError: If a whole batch has fewer rows than there are ranks.
+    """
+    order = epoch_order(rows, batch_size, seed, epoch)
+    if len(order) > 1 and len(order[-1]) < 2 * ranks:
+        order.pop()
+    if len(order[0]) < ranks:
+        raise DataError(
+            f"distill: expected at least one row for each of {ranks} processes; got batches of "
+            f"{len(order[0])}. Use a larger batch."
+        )
+    return order
 
 
 def first_of_rank(rows: int, rank: int, ranks: int) -> int:
