@@ -17,9 +17,11 @@ from limbeck.cli.distill import distill
 from limbeck.cli.evaluate import evaluate
 from limbeck.cli.info import info
 from limbeck.cli.init import init
+from limbeck.cli.lab import lab
 from limbeck.cli.measure import measure
 from limbeck.cli.report import report
 from limbeck.cli.train import train
+from limbeck.cli.weigh import weigh
 
 
 app = typer.Typer(
@@ -29,8 +31,9 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (measure, train, distill, evaluate, report, demo, init, info):
+for command in (measure, weigh, train, distill, evaluate, report, demo, init, info):
     app.command(epilog=EPILOG)(command)
+app.add_typer(lab, name="lab")
 
 
 def _show_version(wanted: bool | None) -> None:

@@ -168,7 +168,7 @@ class Weighing:
             optimizer: Whose preconditioner counts, where it has one.
 
         Returns:
-            The step's detached terms by name, means over this process's rows.
+            The step's detached terms by name; averaged over the processes, means over all rows.
         """
         trained = [p for p in self.step.parameters() if p.requires_grad]
         middle = (rows + 1) // 2
@@ -201,7 +201,7 @@ class Weighing:
         factors = _preconditioner(optimizer, [trained[at] for at in places], self.options)
         self._observe(number, (student, bias), counts, rate, last, factors, told, seen)
         clock.lap("weighing")
-        return {name: value / seen for name, value in told.items()}
+        return {name: value * (world_size() / rows) for name, value in told.items()}
 
     def state(self) -> dict[str, Any]:
         """Return everything a run needs to go on from here."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from limbeck.weighting.curvature import Curvature
 from limbeck.weighting.products import MOMENTS, Numbers, Products, Traces, influences
@@ -36,6 +37,8 @@ class GradientMoments:
         curvature: D_T and what goes with it, or None.
         settings: How it was measured: method, loss, temperature, seed, whether it is a proxy.
         products: What each unit contributes.
+        index: Positions in the data of each unit's rows, int64 [units, rows in a unit]; None where
+            they are not known.
 
     Source:
         Safaryan, Peste and Alistarh (2023), arXiv:2305.17581; estimators derived.
@@ -55,6 +58,7 @@ class GradientMoments:
     curvature: Curvature | None = field(repr=False)
     settings: Mapping[str, Any] = field(repr=False)
     products: Products = field(repr=False)
+    index: NDArray[np.int64] | None = field(default=None, repr=False)
 
     @property
     def rho(self) -> float:

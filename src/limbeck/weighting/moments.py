@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -121,7 +122,8 @@ def gradient_moments(
                 size = _group_rows(group_rows, count, bool(training or coupled))
             whole = count // size * size if taken == "groups" else count
             each = size if taken == "groups" else 1
-            mine = stripe(order[:whole].unflatten(0, (-1, each))).flatten()
+            units = order[:whole].unflatten(0, (-1, each))
+            mine = stripe(units).flatten()
             plan = [(one, torch.zeros_like(one)) for one in mine.split(size)]
             batches = list(rows.batches(plan, problem.device))
             measured = _Measured(problem, batches, whole, size, seed, preconditioner)
@@ -133,9 +135,12 @@ def gradient_moments(
                 "proxy": taken == "last_layer",
             }
             try:
-                if training:
-                    return measured.in_training(settings)
-                return measured.by(taken, settings, curvature)
+                found = (
+                    measured.in_training(settings)
+                    if training
+                    else measured.by(taken, settings, curvature)
+                )
+                return replace(found, index=units.numpy())
             except (ModelError, RuntimeError):  # such as an operator that torch cannot vectorise
                 if taken == methods[-1]:
                     raise
