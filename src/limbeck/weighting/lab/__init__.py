@@ -1,0 +1,1 @@
+"""The laboratory: the theory of the distillation weight, predicted and then measured."""
