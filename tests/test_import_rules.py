@@ -29,7 +29,10 @@ LOSSES_NEED = {"torch", "jaxtyping"}
 # name its networks; nothing else may.
 BY_NAME = {("limbeck.training.building", "limbeck.zoo.networks")}
 # A measurement that is saved is drawn: the figures get its record as JSON has it, never a model.
-DRAWN = {("limbeck.training.measurement", "limbeck.report.atoms")}
+DRAWN = {
+    ("limbeck.training.measurement", "limbeck.report.atoms"),
+    ("limbeck.weighting.variance_report", "limbeck.report.weights"),
+}
 EXCEPTIONS = BY_NAME | DRAWN
 # Import what the user, or a table of public names, asks for.
 WHATEVER_IS_ASKED = {"limbeck", "limbeck.cli.material", "limbeck.training.building"}

@@ -73,6 +73,10 @@ if TYPE_CHECKING:
     )
     from limbeck.weighting.gradient_moments import GradientMoments as GradientMoments
     from limbeck.weighting.moments import gradient_moments as gradient_moments
+    from limbeck.weighting.variance_report import (
+        VarianceReport as VarianceReport,
+        variance_report as variance_report,
+    )
 
 _HOME = {
     "losses": "limbeck.losses",
@@ -132,6 +136,8 @@ _HOME = {
     "WeightAdvice": "limbeck.weighting.advice",
     "gradient_moments": "limbeck.weighting.moments",
     "recommend_weight": "limbeck.weighting.advice",
+    "VarianceReport": "limbeck.weighting.variance_report",
+    "variance_report": "limbeck.weighting.variance_report",
 }
 
 try:

@@ -152,6 +152,7 @@ def test_losses_on_features_are_made_ready_and_frozen_parts_do_not_count(limbeck
     ("arguments", "message"),
     [
         (["loss=itrd"], "expected a loss that is a mean over samples; ITRD compares"),
+        (["loss=itrd", "data.name=nowhere"], "expected a loss that is a mean"),  # before data
         (["teacher=null"], "expected `teacher` to name a model; it is null"),
         (["--rows", "3"], "Invalid value for '--rows'"),
         (["student.wdth=3"], "width"),

@@ -152,8 +152,15 @@ def test_the_jackknife_is_a_wide_interval_where_the_bias_is_noisy():
 def test_diagnoses(changes, batch, name):
     found = recommend_weight(case_f(**changes), learning_rate=0.05, batch_size=batch)
     assert found.diagnosis == name
-    assert found.action.split(":")[0] == ACTIONS[name].format(rows="").split(":")[0]
+    assert found.action.split(" (")[0].split(":")[0] == ACTIONS[name].split(" (")[0].split(":")[0]
     json.dumps(found.to_dict(), allow_nan=False)
+
+
+def test_an_anti_correlated_teacher_is_told_by_size_and_direction():
+    """d = g - h: tr_gd = 2.5 + 2.5 and tr_dd = 2.5 + 5 + 5 = 12.5, so 2.24 times, by 0.89."""
+    found = recommend_weight(case_f(tr_gh=-2.5, tr_hh=5.0), learning_rate=0.05, batch_size=1)
+    assert found.diagnosis == "anti-correlated teacher"
+    assert "2.24 times as large as the task's (correlation 0.89)" in found.action
 
 
 def test_an_anti_correlated_teacher_gets_weight_0():

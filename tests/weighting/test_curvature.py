@@ -87,7 +87,7 @@ def test_the_bias_is_that_of_two_halves():
     means = [h[side].mean(0) for side in (~second, second)]
     solved = [np.linalg.solve(matrix, one) for one in means]
     assert found.converged
-    assert found.residual <= 1e-4
+    assert found.residual <= 1e-3
     assert pytest.approx(0.5 * means[0] @ solved[1], rel=5e-3) == found.D_T
     each = 0.5 * np.where(second, h @ solved[0], h @ solved[1])
     assert found.rows == pytest.approx(each, rel=0.02, abs=0.02 * np.abs(each).max())
@@ -148,5 +148,5 @@ def test_a_solver_that_stops_early_says_so(monkeypatch):
     monkeypatch.setattr(curvature, "ITERATIONS", 2)
     found = gradient_moments(student, teacher, data, loss=kd)
     assert not found.curvature.converged
-    assert found.curvature.residual > 1e-4
+    assert found.curvature.residual > 1e-3
     assert found.to_dict()["curvature"]["converged"] is False

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from limbeck.checks import ArgumentError, DataError
 from limbeck.data import Data
+from limbeck.report.weights import weights_svg
 from limbeck.types import Outputs
 from limbeck.weighting.advice import recommend_weight
 from limbeck.weighting.curvature import Curvature
@@ -428,8 +429,13 @@ def test_no_gain_is_said_plainly():
         "distillation cannot lower the training loss here: the advised weight is 0."
     )
     assert zero.verdict in str(zero)
-    # Zero is zero, however large the bias.
-    assert report_of(unresolved(tr_gh=-1.0)).cannot_lower_training_loss
+    # Zero is zero, however large the bias: no rows are asked for.
+    found = report_of(unresolved(tr_gh=-1.0))
+    assert found.cannot_lower_training_loss
+    assert "unresolved [0.000, 0.000]" in str(found)
+    assert "more rows would" not in str(found)
+    # A weight of 1 hangs on the bias.
+    assert "unresolved [1.000, 1.000]; at least" in report_of(unresolved(tr_gh=90.0)).verdict
     # Rows that say next to nothing of tr_gh: its interval holds 0, and the bounds are known.
     source = np.random.default_rng(0)
     numbers = np.zeros((1, 64, 7))
@@ -483,9 +489,8 @@ def test_a_distillation_gradient_that_is_too_large_is_told_from_a_wrong_teacher(
     g = g - g.mean(0)
     size = float((d.square().sum() / g.square().sum()).sqrt())
     along = float((d * g).sum() / (d.square().sum() * g.square().sum()).sqrt())
-    (note,) = [note for note in found.notes if "distillation gradient" in note]
-    assert f"is {size:.3g} times as large" in note
-    assert f"by {along:.2f}" in note
+    assert f"is {size:.3g} times as large" in found.advice.action
+    assert f"correlation {along:.2f}" in found.advice.action
 
 
 def test_a_bias_on_held_out_rows_alone_is_noted():
@@ -513,9 +518,8 @@ def test_json_has_no_nan_and_is_written_whole(tmp_path, whole):
     assert json.loads(json.dumps(broken.to_dict(), allow_nan=False))["interpolation"] == [None] * 2
     assert found.save(tmp_path / "new") == tmp_path / "new"
     assert json.loads((tmp_path / "new" / "weights.json").read_text()) == json.loads(text)
-    assert [path.name for path in (tmp_path / "new").iterdir()] == ["weights.json"]
-    found.save(tmp_path / "new", draw=lambda record: {"a.svg": record["kind"]})
-    assert (tmp_path / "new" / "a.svg").read_text() == "weights"
+    assert {path.name for path in (tmp_path / "new").iterdir()} == {"weights.json", "weights.svg"}
+    assert (tmp_path / "new" / "weights.svg").read_text() == weights_svg(json.loads(text))
 
 
 def test_groups_have_no_classes_but_all_else():

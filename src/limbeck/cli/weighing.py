@@ -20,7 +20,7 @@ from limbeck.cli.material import Material, material_of
 from limbeck.cli.parts import loss_of_recipe, model_of, task_of_recipe
 from limbeck.cli.recipe import Recipe, read_mapping, recipe_of
 from limbeck.cli.yaml_text import overridden
-from limbeck.report.weights import FIGURES, figures_of
+from limbeck.report.weights import FIGURES
 from limbeck.training.accelerating import accelerator_for
 from limbeck.training.freezing import parts_of, put_to_rest
 from limbeck.training.preflight import first_batch, run_student, run_teacher
@@ -114,7 +114,7 @@ def run_weigh(wanted: Wanted, out: Path | None, *, as_json: bool) -> None:
         force=recipe.training.force,
     )
     if out is not None:
-        report.save(out, draw=figures_of)
+        report.save(out)
     if as_json:
         said = {"data": material.name, "remarks": notes, "out": out and str(out)}
         show.say_json({**said, **report.to_dict()})

@@ -21,7 +21,7 @@ from limbeck.weighting.stripes import all_stripes
 
 
 DAMPING = 0.04  # of the mean eigenvalue
-RESIDUAL, ITERATIONS, PROBES = 1e-4, 200, 4
+RESIDUAL, ITERATIONS, PROBES = 1e-3, 60, 4
 Product = Callable[[Parameters], Parameters]
 
 
@@ -41,7 +41,7 @@ class Curvature:
         damping: What was added to every eigenvalue.
         iterations: Of both solutions together.
         residual: Larger relative residual of the two.
-        converged: Whether both residuals are at most 1e-4.
+        converged: Whether both residuals are at most 1e-3.
     """
 
     D_T: float

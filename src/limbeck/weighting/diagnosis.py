@@ -22,8 +22,11 @@ ACTIONS: dict[Diagnosis, str] = {
     "falls: the weight falls with it.",
     "interpolating teacher": "Take a teacher that was stopped earlier or cross-fitted, or a higher "
     "temperature: this one repeats the labels, and its weight changes next to nothing.",
-    "anti-correlated teacher": "Train without this teacher (weight 0): following it adds noise to "
-    "the training loss. Look for classes in another order or another preprocessing.",
+    # tr_gh <= 0 says that tr_gd >= tr_gg: what is wrong is the size of d more than its direction.
+    "anti-correlated teacher": "Train without this teacher (weight 0), or lower its gradient by a "
+    "lower temperature or a smaller factor inside of the loss: it is {size:.3g} times as large as "
+    "the task's (correlation {alike:.2f}), so that every weight adds noise. Where the correlation "
+    "is low, look for classes in another order or another preprocessing.",
     "far from the optimum": "Train on and measure again nearer to the plateau: the gradient is "
     "still larger than its noise, and the law of the weight is about the noise.",
     "unresolved": "Measure more rows: {rows}. Until then use no weight of the long run.",
@@ -58,11 +61,37 @@ def diagnosed(
 
 def action_for(diagnosis: Diagnosis, moments: GradientMoments) -> str:
     """Return the action, with how many rows are needed where that is the matter."""
+    if diagnosis == "anti-correlated teacher":
+        size, alike = distillation_gradient(moments)
+        return ACTIONS[diagnosis].format(size=size, alike=alike)
     if diagnosis != "unresolved":
         return ACTIONS[diagnosis]
     needed, least = rows_needed(moments)
     rows = "more than the data may hold" if math.isinf(needed) else f"{math.ceil(needed)}"
     return ACTIONS[diagnosis].format(rows=f"at least {rows}" if least else f"about {rows}")
+
+
+def distillation_gradient(moments: GradientMoments) -> tuple[float, float]:
+    r"""Return how large a row's distillation gradient d = g - h is, and how much it is like g.
+
+    .. math:: \sqrt{\mathrm{tr}_{dd} / \mathrm{tr}_{gg}}, \qquad
+              \frac{\mathrm{tr}_{gd}}{\sqrt{\mathrm{tr}_{gg}\, \mathrm{tr}_{dd}}}
+
+    Args:
+        moments: Of some rows.
+
+    Returns:
+        The ratio of the two deviations, and the correlation in [-1, 1]; zeros where one is
+        constant.
+
+    Source:
+        Derived.
+    """
+    of_both = moments.tr_gg - moments.tr_gh
+    own = of_both - moments.tr_gh + moments.tr_hh
+    if moments.tr_gg <= 0 or own <= 0:
+        return 0.0, 0.0
+    return math.sqrt(own / moments.tr_gg), of_both / math.sqrt(own * moments.tr_gg)
 
 
 def rows_needed(moments: GradientMoments) -> tuple[float, bool]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,6 @@ from limbeck.weighting.shares import Share, class_shares, layer_shares, unbiased
 
 FILE_NAME = "weights.json"
 WEIGHTS = tuple(tenth / 10 for tenth in range(11))
-Drawn = Callable[[Mapping[str, Any]], Mapping[str, str]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,13 +133,11 @@ class VarianceReport:
             }
         )
 
-    def save(self, folder: Path | str, *, draw: Drawn | None = None) -> Path:
-        """Write ``weights.json``, and figures; under a launcher one process does.
+    def save(self, folder: Path | str) -> Path:
+        """Write ``weights.json`` and the figure; under a launcher one process does.
 
         Args:
             folder: Made if absent; an earlier report in it is replaced.
-            draw: Makes SVG text by file name of :meth:`to_dict`, as
-                ``limbeck.report.weights.figures_of`` does; None for no figures.
 
         Returns:
             The folder.
@@ -153,7 +150,9 @@ class VarianceReport:
             return folder
         record = self.to_dict()
         write_text(folder / FILE_NAME, json.dumps(record, indent=1, allow_nan=False) + "\n")
-        for name, text in ({} if draw is None else draw(record)).items():
+        from limbeck.report import weights
+
+        for name, text in weights.figures_of(record).items():
             write_text(folder / name, text)
         return folder
 

@@ -137,15 +137,6 @@ def notes_on(
             "the teacher's bias is less than two standard errors from zero: bias and plateau in "
             "the table are rough."
         )
-    if moments.tr_gh < 0:
-        # d = g - h: tr Cov(g, d) is then above tr Cov(g), so that d is the larger of the two.
-        with_task = moments.tr_gg - moments.tr_gh
-        size = math.sqrt((with_task - moments.tr_gh + moments.tr_hh) / moments.tr_gg)
-        notes.append(
-            f"a row's distillation gradient is {size:.3g} times as large as its task gradient and "
-            f"correlates with it by {with_task / moments.tr_gg / size:.2f}: its size, as from a "
-            "squared temperature, counts as noise at this learning rate."
-        )
     if moments.settings.get("training"):
         notes.append("in training mode; interpolated weights and cosines are in eval mode.")
     if held_out is not None and held_out.resolved("hbar2"):
@@ -211,7 +202,7 @@ def rows_more(report: VarianceReport, name: str) -> float:
 def _told(report: VarianceReport, name: str) -> str:
     """Return a weight with its interval, or the interval and what would resolve it."""
     estimate: Estimate = getattr(report.advice, name)
-    if estimate.status != "unresolved" or estimate.lower == estimate.upper:
+    if estimate.status != "unresolved" or estimate.upper <= 0:
         return _with_interval(estimate)
     if name == "horizon" and report.advice.kappa is None:
         return f"{_with_interval(estimate)}; measure the curvature, or name a horizon"
