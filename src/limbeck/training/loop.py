@@ -193,9 +193,8 @@ class Loop:
         self._rate = self.options.learning_rate * rate_factor(self.options, position)
         for group in optimizer.param_groups:
             group["lr"] = self._rate
-        seed_device(
-            derive_seed(self.seed, "step", self.total_steps, self.accelerator.process_index)
-        )
+        rank = self.accelerator.process_index
+        seed_device(derive_seed(self.seed, "step", self.total_steps, rank))
         self._gradients(batches, position)
         if aside:
             self.alternation.average_gradients()
