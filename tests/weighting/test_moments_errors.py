@@ -151,7 +151,7 @@ def test_an_operator_that_cannot_be_vectorised_falls_back():
         def forward(self, x):
             return self.inner(x) * self.scale * (1.0 if bool((x > 100).any()) else 2.0)
 
-    with pytest.raises(RuntimeError, match="vmap|data-dependent"):
+    with pytest.raises(RuntimeError, match=r"vmap|data-dependent"):
         measured(Awkward(), method="per_sample")
     assert measured(Awkward()).settings["method"] == "groups"
 
