@@ -211,7 +211,7 @@ CASES = {
         "temperature",
     ),
     "weight out of range": (lambda f: distil(weight=1.5), r"`weight` in \[0\.0, 1\.0\]; got 1\.5"),
-    "weight that is no number": (lambda f: distil(weight="auto"), "got 'auto'"),
+    "weight that is no number": (lambda f: distil(weight="atuo"), "got 'atuo'"),
     "unknown task": (lambda f: distil(task="clasification"), "Did you mean classification"),
     "a loss for another task": (
         lambda f: distil(task="regression"),

@@ -145,7 +145,8 @@ def test_noise_alone_is_no_bias():
 
 def test_a_solver_that_stops_early_says_so(monkeypatch):
     student, teacher, data = networks()
-    monkeypatch.setattr(curvature, "ITERATIONS", 2)
+    monkeypatch.setattr(curvature, "FEWEST", 2)
+    monkeypatch.setattr(curvature, "WORK", 0)
     found = gradient_moments(student, teacher, data, loss=kd)
     assert not found.curvature.converged
     assert found.curvature.residual > 1e-3

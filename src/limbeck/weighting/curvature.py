@@ -21,7 +21,8 @@ from limbeck.weighting.stripes import all_stripes
 
 
 DAMPING = 0.04  # of the mean eigenvalue
-RESIDUAL, ITERATIONS, PROBES = 1e-3, 60, 4
+RESIDUAL, PROBES = 1e-3, 4
+FEWEST, MOST, WORK = 60, 200, 20_000_000  # iterations of a half; times parameters
 Product = Callable[[Parameters], Parameters]
 
 
@@ -214,7 +215,11 @@ def _solve(product: Product, right: Parameters, added: float) -> _Solution:
     steps: list[None] = []
     matrix = LinearOperator((len(target),) * 2, matvec=times, dtype=np.float64)  # pyright: ignore[reportCallIssue]
     found, _ = cg(
-        matrix, target, rtol=RESIDUAL, maxiter=ITERATIONS, callback=lambda _: steps.append(None)
+        matrix,
+        target,
+        rtol=RESIDUAL,
+        maxiter=min(max(FEWEST, WORK // len(target)), MOST),
+        callback=lambda _: steps.append(None),
     )
     size = float(np.linalg.norm(target))
     residual = float(np.linalg.norm(times(found) - target)) / size if size > 0 else 0.0

@@ -64,10 +64,10 @@ def gradient_moments(
             million parameters, ``"groups"`` for the rest and in training mode.
         loss: A name in ``limbeck.losses.LOSSES``, a loss module, a function of student and teacher
             logits, or one of Outputs, Outputs and batch. A mean over samples.
-        curvature: Measure D_T and mu_hat too (not in training mode): up to 130 products with the
-            curvature, each worth five forward passes over the rows. Networks beyond some
-            hundred thousand parameters may not converge in these; then the weight in loss
-            units is unresolved.
+        curvature: Measure D_T and mu_hat too (not in training mode): 60 to 200 products with the
+            curvature for either half of the rows, the fewer the larger the network, each worth
+            five forward passes over all rows. Networks beyond some hundred thousand parameters
+            may not converge in these; then the weight in loss units is unresolved.
         seed: Of the rows, halves and directions.
         task: As in :func:`limbeck.distill`.
         group_rows: Rows in a group of ``"groups"``; so many that there are 64 groups where None,
