@@ -111,6 +111,10 @@ def test_a_folder_that_is_taken_is_refused_before_the_race(tmp_path, pilots):
 def test_what_is_refused(pilots):
     with pytest.raises(ArgumentError, match="expected validation data for a weight with confirm"):
         run(validation=None)
+    with pytest.raises(ArgumentError, match="Did you mean every"):
+        run(WEIGHT | {"evry": 3})
+    with pytest.raises(ArgumentError, match="a mean over samples"):
+        run(loss="itrd")
     with pytest.raises(ArgumentError, match="`pilot` in"):
         run(WEIGHT | {"pilot": 1.5})
     assert pilots == []

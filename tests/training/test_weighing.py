@@ -6,7 +6,15 @@ import copy
 
 import pytest
 import torch
-from helpers.small import QUICK, good_teacher, network, rows, same
+from helpers.small import (
+    QUICK,
+    double_binary_student,
+    double_ternary_student,
+    good_teacher,
+    network,
+    rows,
+    same,
+)
 from torch import nn
 from torch.nn import functional as F
 from typer.testing import CliRunner
@@ -216,15 +224,27 @@ def test_the_weight_moves_and_matters():
     assert {"tr_gg", "tr_gh", "tr_hh", "hbar2", "lower", "upper", "weight"} <= set(history[0])
 
 
-def test_losspair_gets_the_losses():
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_losspair_gets_the_losses_of_the_same_rows(accumulate):
     adaptive = AdaptiveWeight("losspair", weight=0.5, every=1, warmup=10**6)
     model = student()
     start = copy.deepcopy(model)
     x, y = double(16)
-    run(adaptive, (x, y), model, epochs=1)
+    run(adaptive, (x, y), model, epochs=1, accumulate=accumulate)
     with torch.no_grad():
         gap = F.cross_entropy(start(x), y) - F.cross_entropy(good_teacher().double()(x), y)
     assert adaptive.history()[0]["loss_difference"] == pytest.approx(gap.item())
+
+
+def test_a_schedule_suits_every_loss():
+    result = run(AdaptiveWeight(Linear(1.0, 0.0, steps=8)), loss=ITRD())
+    assert result.record.curves["distillation weight"][-1] == 0.0
+
+
+@pytest.mark.parametrize("make", [double_binary_student, double_ternary_student])
+def test_students_whose_operators_have_no_derivative_in_forward_mode(make):
+    result = run("auto", model=make(), epochs=2)
+    assert result.record.weighing[0]["curvature"] > 0
 
 
 def test_the_start_is_the_published_share():

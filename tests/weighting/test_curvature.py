@@ -57,11 +57,13 @@ def whole_matrix(student, x):
     return (total / len(x)).numpy()
 
 
+@pytest.mark.parametrize("forward_mode", [True, False])
 @pytest.mark.parametrize("kind", ["mlp", "convolutions"])
-def test_products_are_those_of_the_whole_matrix(kind):
+def test_products_are_those_of_the_whole_matrix(kind, forward_mode):
     student, teacher, (x, y) = networks(kind)
     problem, parts = problem_of(student, teacher, (x, y))
     with problem:
+        problem.forward_mode = forward_mode
         matrix = whole_matrix(student, x)
         product = gauss_newton(problem, parts)
         source = torch.Generator().manual_seed(0)

@@ -118,8 +118,9 @@ def assembled(
             identity=_identity(record),
         )
         if term is not None and is_measured(weight):
-            check_weighable(terms, options, forced=options.force)
-            loop.weigh(adaptive_of(weight, weights, loop.steps))
+            adaptive = adaptive_of(weight, weights, loop.steps)
+            check_weighable(adaptive, terms, options.loss_warmup_epochs, forced=options.force)
+            loop.weigh(adaptive)
         formatted.append(loop.student)
         yield loop, findings
     finally:

@@ -14,6 +14,7 @@ from torch import nn
 from limbeck.checks import ArgumentError, check_between
 from limbeck.tasks import selection_of, task_of
 from limbeck.training.terms import loss_of, weights_of
+from limbeck.training.weighing import adaptive_of, check_weighable
 
 
 PILOT = 0.1  # of the epochs
@@ -68,7 +69,8 @@ def race(
         settings: The other arguments of :func:`limbeck.distill`.
 
     Raises:
-        ArgumentError: If there is no validation data, or ``pilot`` is out of range.
+        ArgumentError: If there is no validation data, ``pilot`` is out of range, an option is
+            unknown, or the loss is no mean over samples.
     """
     options = {name: value for name, value in weight.items() if name not in ("confirm", "pilot")}
     share = weight.get("pilot", PILOT)
@@ -81,6 +83,9 @@ def race(
     task = task_of(settings["task"])
     term = loss_of(settings["loss"], settings.get("layers"), task, settings["seed"])
     labels, distillation = weights_of(term, None)
+    # Refuses what it does not know before the first pilot.
+    adaptive = adaptive_of(options, (labels, distillation), 1)
+    check_weighable(adaptive, [term], settings["loss_warmup_epochs"], forced=settings["force"])
     published = distillation / (labels + distillation) if labels + distillation > 0 else 0.0
     epochs = max(1, round(share * settings["epochs"]))
     weights = {"none": 0.0, "published": published, "measured": options}

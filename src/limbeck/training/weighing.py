@@ -76,8 +76,16 @@ def adaptive_of(weight: Any, published: tuple[float, float], steps: int) -> Adap
     return AdaptiveWeight(mode, **start | options)
 
 
-def check_weighable(losses: Sequence[nn.Module], options: Options, *, forced: bool) -> None:
-    """Raise ArgumentError where the law of the weight does not hold for the losses."""
+def check_weighable(
+    adaptive: AdaptiveWeight,
+    losses: Sequence[nn.Module],
+    loss_warmup_epochs: float,
+    *,
+    forced: bool,
+) -> None:
+    """Raise ArgumentError where a weight is measured, and its law does not hold for the losses."""
+    if adaptive.controller is None:
+        return
     for loss in losses:
         if not (getattr(loss, "mean_over_samples", True) or forced):
             raise ArgumentError(
@@ -86,10 +94,10 @@ def check_weighable(losses: Sequence[nn.Module], options: Options, *, forced: bo
                 "its gradient noise follows another law. Use weight=None, its published weight, "
                 "or force=True."
             )
-    if options.loss_warmup_epochs:
+    if loss_warmup_epochs:
         raise ArgumentError(
             "distill: expected no `loss_warmup_epochs` beside weight='auto', which sets the weight "
-            f"of every step; got {options.loss_warmup_epochs}. Drop one of them."
+            f"of every step; got {loss_warmup_epochs}. Drop one of them."
         )
 
 
@@ -174,8 +182,10 @@ class Weighing:
         middle = (rows + 1) // 2
         halves = [_Half(0, _zeros(trained), _zeros(trained)) for _ in range(2)]
         told: dict[str, Tensor] = {}
-        seen, last = 0, None
+        seen, last, theirs = 0, None, []
         for batch, said in batches:
+            if self.adaptive.mode == "losspair":
+                theirs.append(len(batch) * self._loss_of_teachers(batch, said))
             first = min(max(middle - start - seen, 0), len(batch))
             seen += len(batch)
             for half, part in zip(halves, _split(batch, said, first), strict=True):
@@ -184,7 +194,7 @@ class Weighing:
                 for name, value in self._add(half, *part, trained, clock).items():
                     sums = told.setdefault(name, torch.zeros_like(value))
                     sums += value * len(part[0])
-            last = batch, said
+            last = batch
         assert last is not None
         own = {id(p) for p in self.step.student.parameters()}
         places = [at for at, p in enumerate(trained) if id(p) in own]
@@ -199,7 +209,23 @@ class Weighing:
         student = [[one[at] for at in places] for one in g]
         bias = [[a[at] - b[at] for at in places] for a, b in zip(g, d, strict=True)]
         factors = _preconditioner(optimizer, [trained[at] for at in places], self.options)
-        self._observe(number, (student, bias), counts, rate, last, factors, told, seen)
+        measured: dict[str, Any] = {
+            "task": tuple(student),
+            "rows": 2 / (1 / middle + 1 / (rows - middle)),
+            "learning_rate": rate / (1 - self._momentum),
+            "batch_size": rows,
+            "preconditioner": factors,
+        }
+        if theirs:
+            sums = torch.stack([told["task"].to(theirs[0]), torch.stack(theirs).sum()])
+            losses = _summed(sums) / rows
+            measured |= {"student_loss": losses[0], "teacher_loss": losses[1]}
+        else:
+            if self._measured % CURVATURE_EVERY == 0:
+                self._curvature = self._bent(bias, last, factors)
+            measured |= {"difference": tuple(bias), "curvature": self._curvature}
+        self.adaptive.observe(number, **measured)
+        self._measured += 1
         clock.lap("weighing")
         return {name: value * (world_size() / rows) for name, value in told.items()}
 
@@ -243,36 +269,13 @@ class Weighing:
         clock.lap("backward")
         return terms
 
-    def _observe(
-        self,
-        number: int,
-        halves: tuple[list[Gradients], list[Gradients]],
-        counts: list[int],
-        rate: float,
-        last: tuple[Batch, list[Outputs]],
-        factors: Gradients | None,
-        told: Mapping[str, Tensor],
-        seen: int,
-    ) -> None:
-        momentum = self.options.momentum if self.options.optimizer == "sgd" else 0.0
-        measured: dict[str, Any] = {
-            "task": tuple(halves[0]),
-            "rows": 2 / (1 / counts[0] + 1 / counts[1]),
-            "learning_rate": rate / (1 - momentum),
-            "batch_size": sum(counts),
-            "preconditioner": factors,
-        }
-        if self.adaptive.mode == "hbar":
-            if self._measured % CURVATURE_EVERY == 0:
-                self._curvature = self._bent(halves[1], last[0], factors)
-            measured |= {"difference": tuple(halves[1]), "curvature": self._curvature}
-        else:
-            with alone(), torch.no_grad():
-                theirs = torch.stack([self.step.task.loss(one, last[0]) for one in last[1]]).mean()
-            losses = _averaged(torch.stack([told["task"].to(theirs) / seen, theirs]))
-            measured |= {"student_loss": losses[0], "teacher_loss": losses[1]}
-        self.adaptive.observe(number, **measured)
-        self._measured += 1
+    @property
+    def _momentum(self) -> float:
+        return self.options.momentum if self.options.optimizer == "sgd" else 0.0
+
+    def _loss_of_teachers(self, batch: Batch, said: list[Outputs]) -> Tensor:
+        with alone(), torch.no_grad():
+            return torch.stack([self.step.task.loss(one, batch) for one in said]).mean()
 
     def _bent(self, bias: list[Gradients], batch: Batch, factors: Gradients | None) -> Tensor:
         """Return the curvature of the task along the mean of h, in eval mode: Rayleigh's."""
@@ -324,10 +327,10 @@ def _mean(half: _Half, name: str) -> Gradients:
     return [one / rows for one in sums]
 
 
-def _averaged(values: Tensor) -> Tensor:
+def _summed(values: Tensor) -> Tensor:
     if world_size() > 1:
         dist.all_reduce(values)
-    return values / world_size()
+    return values
 
 
 def _zeros(like: Sequence[Tensor]) -> Gradients:

@@ -227,14 +227,40 @@ def _solve(product: Product, right: Parameters, added: float) -> _Solution:
 
 
 def _moved(problem: Problem, part: Part, direction: Parameters) -> tuple[Tensor, ...]:
-    parameters = {name: value.detach() for name, value in problem.parameters.items()}
-    with torch.no_grad(), warnings.catch_warnings():
-        # torch's own, once, when it first looks for a derivative in forward mode
-        warnings.filterwarnings("ignore", ".*torch.jit.script.*", DeprecationWarning)
-        found = jvp(
-            lambda values: problem.function(values, part.batch.inputs), (parameters,), (direction,)
+    """Return how the outputs change along a direction of the parameters.
+
+    In forward mode; by two backward passes where an operator has no derivative in that mode, as
+    straight-through ones of binary and quantised layers.
+    """
+    if problem.forward_mode:
+        parameters = {name: value.detach() for name, value in problem.parameters.items()}
+        try:
+            with torch.no_grad(), warnings.catch_warnings():
+                # torch's own, once, when it first looks for a derivative in forward mode
+                warnings.filterwarnings("ignore", ".*torch.jit.script.*", DeprecationWarning)
+                found = jvp(
+                    lambda values: problem.function(values, part.batch.inputs),
+                    (parameters,),
+                    (direction,),
+                )
+            return cast(tuple[Tensor, ...], found[1])
+        except NotImplementedError:
+            problem.forward_mode = False
+    with torch.enable_grad():
+        values = problem.function(problem.parameters, part.batch.inputs)
+        weights = tuple(torch.zeros_like(value, requires_grad=True) for value in values)
+        pulled = torch.autograd.grad(
+            values,
+            tuple(problem.parameters.values()),
+            weights,
+            create_graph=True,
+            materialize_grads=True,
         )
-    return cast(tuple[Tensor, ...], found[1])
+        along = zip(pulled, (direction[name] for name in problem.parameters), strict=True)
+        linear = [(one, d) for one, d in along if one.requires_grad]
+        return torch.autograd.grad(
+            [one for one, _ in linear], weights, [d for _, d in linear], materialize_grads=True
+        )
 
 
 def _halves(parts: list[Part], seed: int) -> list[Tensor]:

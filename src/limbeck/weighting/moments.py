@@ -20,7 +20,7 @@ from limbeck.weighting.collecting import Collector, noise_dimensions
 from limbeck.weighting.curvature import teacher_bias_in_loss
 from limbeck.weighting.gradient_moments import GradientMoments, moments_of
 from limbeck.weighting.mean_gradients import mean_gradients
-from limbeck.weighting.problem import Parameters, Problem, loss_module
+from limbeck.weighting.problem import Parameters, Part, Problem, loss_module
 from limbeck.weighting.stripes import stripe
 
 
@@ -169,22 +169,24 @@ class _Measured:
         problem = self.problem
         parts = problem.parts(self.batches)
         each = self.size if method == "groups" else 1
-        bent = (
-            teacher_bias_in_loss(problem, parts, seed=self.seed, group_rows=each)
-            if curvature
-            else None
-        )
+        found = self._without_curvature(method, parts, settings, each)
+        if not curvature:
+            return found
+        bent = teacher_bias_in_loss(problem, parts, seed=self.seed, group_rows=each)
+        return replace(found, curvature=bent)
+
+    def _without_curvature(
+        self, method: str, parts: list[Part], settings: Mapping[str, Any], each: int
+    ) -> GradientMoments:
+        problem = self.problem
         if method == "last_layer":
-            products = last_layer.collect(problem, parts, self.count)
-            return moments_of(products, settings=settings, curvature=bent)
+            return moments_of(last_layer.collect(problem, parts, self.count), settings=settings)
         means = mean_gradients(problem, parts, self.count)
         if method == "probes":
             probed = probes.collect(
                 problem, parts, means, seed=self.seed, preconditioner=self.preconditioner
             )
-            return moments_of(
-                probed.products, settings=settings, curvature=bent, added=probed.added
-            )
+            return moments_of(probed.products, settings=settings, added=probed.added)
         collector = Collector(means, preconditioner=self.preconditioner, rows=each)
         collect = {"per_sample": per_sample, "gram": layerwise, "groups": groups}[method].collect
         collect(problem, parts, collector)
@@ -195,7 +197,7 @@ class _Measured:
                 f"weights; got other gradients for {', '.join(odd[:3])}, which may be read past "
                 "the layer's forward. Take method='per_sample' or 'groups'."
             )
-        return _of_collector(collector, settings, bent)
+        return _of_collector(collector, settings)
 
     def in_training(self, settings: Mapping[str, Any]) -> GradientMoments:
         problem, names = self.problem, list(self.problem.parameters)
@@ -212,7 +214,7 @@ class _Measured:
         for batch in self.batches:
             g, h = ({k: v[None] for k, v in one.items()} for one in self._group(batch))
             collector.add(g, h)
-        return _of_collector(collector, settings, None)
+        return _of_collector(collector, settings)
 
     def _group(self, batch: Batch) -> tuple[Parameters, Parameters]:
         return training_groups.gradients(
@@ -220,14 +222,10 @@ class _Measured:
         )
 
 
-def _of_collector(
-    collector: Collector, settings: Mapping[str, Any], curvature: Any
-) -> GradientMoments:
-    found = moments_of(collector.products(), settings=settings, curvature=curvature)
+def _of_collector(collector: Collector, settings: Mapping[str, Any]) -> GradientMoments:
+    found = moments_of(collector.products(), settings=settings)
     spread = noise_dimensions(collector.gram(), found.tr_hh, collector.rows)
-    return moments_of(
-        found.products, settings=settings, curvature=curvature, noise_dimensions=spread
-    )
+    return replace(found, noise_dimensions=spread)
 
 
 def _methods(method: str, problem: Problem, coupled: list[str], training: bool) -> tuple[str, ...]:

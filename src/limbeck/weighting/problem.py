@@ -72,6 +72,7 @@ class Problem:
             )
         self.device = next(iter(self.parameters.values())).device
         self.student, self.task, self.loss = student, task, loss
+        self.forward_mode = True  # until an operator turns out to have no such derivative
         self._modes = {part: part.training for part in student.modules()}
         self._undo = contextlib.ExitStack()
         try:
