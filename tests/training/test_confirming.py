@@ -99,6 +99,8 @@ def test_a_resumed_run_does_not_race_again(tmp_path, pilots):
     seconds = [one.record.started for _, one in pilots]
     assert seconds[:3] == seconds[3:6]
     assert len(pilots) == 9
+    # Pilots with other settings are of no use: kept, they would be refused.
+    assert run(out=tmp_path, overwrite=True, learning_rate=0.02).record.status == "finished"
 
 
 def test_a_folder_that_is_taken_is_refused_before_the_race(tmp_path, pilots):
