@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
+from limbeck.lab_result import LabCurve, LabResult, compare
 from limbeck.report.lab import lab_svg
 from limbeck.weighting.lab import cases, identities
-from limbeck.weighting.lab.result import LabCurve, LabResult, compare
 
 
 def test_a_case_that_passes(limbeck, tmp_path):

@@ -11,7 +11,7 @@ from limbeck.cli.arguments import AsJson
 
 
 if TYPE_CHECKING:
-    from limbeck.weighting.lab.result import LabResult
+    from limbeck.lab_result import LabResult
 
 EPILOG = (
     "Exit codes: 0 all checks passed; 1 a check failed (or a bug); 2 something given is wrong (the "
@@ -59,8 +59,8 @@ def variance(
     """
     from limbeck.cli import show
     from limbeck.files import check_writable
+    from limbeck.lab_result import LabSettings
     from limbeck.weighting.lab import cases
-    from limbeck.weighting.lab.result import LabSettings
 
     names = _names(case, data)
     images = None

@@ -6,6 +6,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from limbeck.checks import ArgumentError, DataError
+from limbeck.lab_result import LabSettings
 from limbeck.weighting.lab import (
     cases,
     compressed,
@@ -20,7 +21,6 @@ from limbeck.weighting.lab import (
     relu_network,
 )
 from limbeck.weighting.lab.chains import Chains, mixed, sigmoid
-from limbeck.weighting.lab.result import LabSettings
 
 
 QUICK = LabSettings(quick=True)

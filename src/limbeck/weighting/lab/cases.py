@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from limbeck.checks import check_choice
+from limbeck.lab_result import LabResult, LabSettings
 from limbeck.weighting.lab.compressed import compressed
 from limbeck.weighting.lab.deep_linear import deep_linear
 from limbeck.weighting.lab.identities import identities
@@ -12,7 +13,6 @@ from limbeck.weighting.lab.linear_case import least_squares
 from limbeck.weighting.lab.logistic import logistic
 from limbeck.weighting.lab.mlp import mlp
 from limbeck.weighting.lab.mnist import mnist
-from limbeck.weighting.lab.result import LabResult, LabSettings
 
 
 Case = Callable[[LabSettings], LabResult]

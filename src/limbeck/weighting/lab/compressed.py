@@ -8,14 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from limbeck.weighting.further_bounds import compressed_bound
-from limbeck.weighting.lab.chains import Chains, mixed
-from limbeck.weighting.lab.linear_case import (
-    example_direction,
-    example_problem,
-    moments_of_teacher,
-)
-from limbeck.weighting.lab.result import (
+from limbeck.lab_result import (
     LabCurve,
     LabResult,
     LabSettings,
@@ -23,6 +16,13 @@ from limbeck.weighting.lab.result import (
     line,
     standard_error,
     widened,
+)
+from limbeck.weighting.further_bounds import compressed_bound
+from limbeck.weighting.lab.chains import Chains, mixed
+from limbeck.weighting.lab.linear_case import (
+    example_direction,
+    example_problem,
+    moments_of_teacher,
 )
 from limbeck.weighting.least_squares import stationary_covariance
 from limbeck.weighting.linear_problem import LeastSquares

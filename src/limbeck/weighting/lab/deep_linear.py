@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from limbeck.weighting.lab.result import (
+from limbeck.lab_result import (
     LabCurve,
     LabResult,
     LabSettings,

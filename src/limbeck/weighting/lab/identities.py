@@ -9,9 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from limbeck.losses.kd import kd_loss
-from limbeck.randomness import generator
-from limbeck.weighting.lab.result import (
+from limbeck.lab_result import (
     Check,
     LabCurve,
     LabResult,
@@ -19,6 +17,8 @@ from limbeck.weighting.lab.result import (
     compare,
     line,
 )
+from limbeck.losses.kd import kd_loss
+from limbeck.randomness import generator
 
 
 EXACT = 1e-12

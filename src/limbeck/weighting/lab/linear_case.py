@@ -9,10 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from limbeck.weighting.bounds import noise_bound
-from limbeck.weighting.enumeration import propagate_by_enumeration
-from limbeck.weighting.lab.chains import Chains, mixed
-from limbeck.weighting.lab.result import (
+from limbeck.lab_result import (
     Check,
     LabCurve,
     LabResult,
@@ -22,6 +19,9 @@ from limbeck.weighting.lab.result import (
     standard_error,
     widened,
 )
+from limbeck.weighting.bounds import noise_bound
+from limbeck.weighting.enumeration import propagate_by_enumeration
+from limbeck.weighting.lab.chains import Chains, mixed
 from limbeck.weighting.least_squares import exact_error, stationary_covariance
 from limbeck.weighting.linear_problem import LeastSquares
 

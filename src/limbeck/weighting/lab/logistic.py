@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from limbeck.weighting.lab.chains import Chains, mixed, sigmoid
-from limbeck.weighting.lab.result import (
+from limbeck.lab_result import (
     LabCurve,
     LabResult,
     LabSettings,
@@ -20,6 +19,7 @@ from limbeck.weighting.lab.result import (
     standard_error,
     widened,
 )
+from limbeck.weighting.lab.chains import Chains, mixed, sigmoid
 from limbeck.weighting.laws import noise_floor, shrinkage, shrinkage_weight
 from limbeck.weighting.unbiased import predicted_factor
 

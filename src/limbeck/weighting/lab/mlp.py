@@ -11,10 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from limbeck.randomness import generator
-from limbeck.weighting.advice import recommend_weight
-from limbeck.weighting.gradient_moments import GradientMoments
-from limbeck.weighting.lab.result import (
+from limbeck.lab_result import (
     Check,
     LabCurve,
     LabResult,
@@ -22,6 +19,9 @@ from limbeck.weighting.lab.result import (
     compare,
     line,
 )
+from limbeck.randomness import generator
+from limbeck.weighting.advice import recommend_weight
+from limbeck.weighting.gradient_moments import GradientMoments
 from limbeck.weighting.laws import noise_floor
 from limbeck.weighting.moments import gradient_moments
 from limbeck.weighting.unbiased import predicted_factor

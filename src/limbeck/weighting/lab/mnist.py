@@ -11,6 +11,12 @@ import torch
 from torch import Tensor
 
 from limbeck.checks import ArgumentError, DataError, nearest
+from limbeck.lab_result import (
+    Check,
+    LabCurve,
+    LabResult,
+    LabSettings,
+)
 from limbeck.weighting.lab.images import Series, Softmax, run_stack
 from limbeck.weighting.lab.mnist_checks import (
     MASKED_WEIGHTS,
@@ -23,12 +29,6 @@ from limbeck.weighting.lab.mnist_checks import (
     judge_unbiased,
 )
 from limbeck.weighting.lab.relu_network import network_run
-from limbeck.weighting.lab.result import (
-    Check,
-    LabCurve,
-    LabResult,
-    LabSettings,
-)
 from limbeck.weighting.laws import noise_floor
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from limbeck.weighting.lab.result import Check, LabCurve, compare, line
+from limbeck.lab_result import Check, LabCurve, compare, line
 from limbeck.weighting.laws import loss_weight, noise_floor, shrinkage, shrinkage_weight
 from limbeck.weighting.unbiased import predicted_factor
 

@@ -6,7 +6,7 @@ import math
 import pytest
 
 from limbeck.checks import ArgumentError
-from limbeck.weighting.lab.result import (
+from limbeck.lab_result import (
     KINDS,
     LabCurve,
     LabResult,

@@ -11,9 +11,9 @@ import numpy as np
 from jaxtyping import Float
 
 from limbeck.checks import ArgumentError, check_choice
-from limbeck.weighting.arguments import Number
 
 
+Number = float | int
 Kind = Literal["absolute", "relative", "at_most", "at_least"]
 KINDS: tuple[Kind, ...] = ("absolute", "relative", "at_most", "at_least")
 WIDEST = 3.0  # how far a short run may widen a criterion
