@@ -15,6 +15,7 @@ from helpers.small import (
     rows,
     same,
 )
+from scipy.sparse.linalg import cg
 from torch import nn
 from torch.nn import functional as F
 from typer.testing import CliRunner
@@ -24,7 +25,6 @@ from limbeck.checks import ArgumentError
 from limbeck.cli.main import app
 from limbeck.losses import ITRD, KD
 from limbeck.randomness import generator
-from limbeck.training import weighing
 from limbeck.training.weighing import adaptive_of
 from limbeck.weighting.adaptive import AdaptiveWeight
 from limbeck.weighting.schedules import Linear
@@ -114,7 +114,8 @@ def test_what_is_measured(batch_size):
     adaptive, model = Seen(), student()
     start = copy.deepcopy(model)
     data = double(batch_size)
-    result = run(adaptive, data, model, epochs=1, batch_size=batch_size, momentum=0.9)
+    options = {"epochs": 1, "batch_size": batch_size, "momentum": 0.9, "weight_decay": 0.02}
+    result = run(adaptive, data, model, **options)
     (told,) = adaptive._told
     order = torch.randperm(batch_size, generator=generator(0, "order", 0))
     x, y = (one[order] for one in data)
@@ -128,35 +129,44 @@ def test_what_is_measured(batch_size):
     assert (told["batch_size"], told["preconditioner"]) == (batch_size, None)
     assert told["learning_rate"] == pytest.approx(0.05 / (1 - 0.9))
     assert result.record.weighing[0]["curvature"] == pytest.approx(
-        rayleigh(start, x, [(a + b) / 2 for a, b in zip(first[1], second[1], strict=True)]),
+        solved(
+            start,
+            x,
+            [(a + b) / 2 for a, b in zip(first[1], second[1], strict=True)],
+            damping=1 / 0.5 + 0.02,  # one step of 0.05 / (1 - 0.9)
+        ),
         rel=1e-6,
     )
+    assert (told["steps_per_epoch"], told["epoch"]) == (1, 0)
 
 
-def rayleigh(model, x, mean, factors=None):
-    """d' GGN d / (mean' d), d = D mean, by a backward pass for every logit of every row."""
+def solved(model, x, mean, damping, factors=None):
+    """|b|^2 / b' (R GGN R + damping)^-1 b with b = R mean, R = sqrt(D), by six iterations."""
     parameters = list(model.parameters())
     vector = torch.cat([one.flatten() for one in mean])
-    along = vector if factors is None else vector * torch.cat([f.flatten() for f in factors])
-    total = 0.0
+    root = torch.ones_like(vector)
+    if factors is not None:
+        root = torch.cat([f.flatten() for f in factors]).sqrt()
+    matrix = torch.zeros(len(vector), len(vector), dtype=torch.float64)
     for row in x:
         z = model(row[None])[0]
-        pushed = torch.stack(
+        rows = torch.stack(
             [
                 torch.cat(
                     [g.flatten() for g in torch.autograd.grad(one, parameters, retain_graph=True)]
                 )
-                @ along
                 for one in z
             ]
         )
         p = z.detach().softmax(0)
-        total = total + (p * pushed.square()).sum() - (p * pushed).sum().square()
-    return (total / len(x) / (vector @ along)).item()
+        matrix += rows.T @ (torch.diag(p) - torch.outer(p, p)) @ rows / len(x)
+    bent = root[:, None] * matrix * root + damping * torch.eye(len(vector), dtype=torch.float64)
+    b = (root * vector).numpy()
+    found, _ = cg(bent.numpy(), b, rtol=0.0, maxiter=6)
+    return b @ b / (b @ found)
 
 
 def test_adamw_has_its_own_metric(monkeypatch):
-    monkeypatch.setattr(weighing, "CURVATURE_EVERY", 1)
     adaptive, model = Seen(), student()
     run(adaptive, double(16), model, epochs=1, optimizer="adamw", learning_rate=1e-3)
     assert adaptive._told[0]["preconditioner"] is None  # no steps yet
@@ -177,10 +187,10 @@ def test_adamw_has_its_own_metric(monkeypatch):
     expected = [1 / ((v / (1 - 0.999)).sqrt() + 1e-8) for v in seen[0]]
     torch.testing.assert_close(told["preconditioner"], expected)
     assert told["learning_rate"] == pytest.approx(1e-3)
-    second = torch.randperm(32, generator=generator(0, "order", 0))[16:]
-    mean = [(a + b) / 2 for a, b in zip(*told["difference"], strict=True)]
+    means = adaptive._told[0]["difference"]  # the averages before this measurement
+    mean = [(a + b) / 2 for a, b in zip(*means, strict=True)]
     assert told["curvature"].item() == pytest.approx(
-        rayleigh(after[0], data[0][second], mean, expected), rel=1e-6
+        solved(after[0], data[0], mean, 1 / (2 * 1e-3), expected), rel=1e-6
     )
 
 
@@ -247,18 +257,22 @@ def test_students_whose_operators_have_no_derivative_in_forward_mode(make):
     assert result.record.weighing[0]["curvature"] > 0
 
 
+@pytest.mark.parametrize(("batch_size", "every"), [(4, 1), (8, 1), (64, 8), (128, 16), (512, 20)])
+def test_small_batches_are_measured_more_often(batch_size, every):
+    assert adaptive_of("auto", (1.0, 1.0), 50, batch_size).every == every
+    assert adaptive_of({"every": 3}, (1.0, 1.0), 50, batch_size).every == 3
+
+
 def test_the_start_is_the_published_share():
-    assert adaptive_of("auto", (0.1, 0.9), 100).weight.item() == pytest.approx(0.9)
-    assert adaptive_of("auto", (1.0, 3.0), 100).weight.item() == pytest.approx(0.75)
-    assert adaptive_of({"mode": "losspair"}, (1.0, 76.0), 100).weight.item() == pytest.approx(0.95)
-    assert adaptive_of({"weight": 0.2}, (0.1, 0.9), 100).weight.item() == pytest.approx(0.2)
-    assert (
-        adaptive_of("auto", (1.0, 1.0), 50).warmup,
-        adaptive_of("auto", (1.0, 1.0), 5000).warmup,
-    ) == (
-        10,
-        200,
-    )
+    def start(weight, published):
+        return adaptive_of(weight, published, 100, 64).weight.item()
+
+    assert start("auto", (0.1, 0.9)) == pytest.approx(0.9)
+    assert start("auto", (1.0, 3.0)) == pytest.approx(0.75)
+    assert start({"mode": "losspair"}, (1.0, 76.0)) == pytest.approx(0.95)
+    assert start({"weight": 0.2}, (0.1, 0.9)) == pytest.approx(0.2)
+    warmups = [adaptive_of("auto", (1.0, 1.0), steps, 64).warmup for steps in (50, 5000)]
+    assert warmups == [10, 200]
 
 
 @pytest.mark.parametrize(

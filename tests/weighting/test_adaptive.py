@@ -9,6 +9,7 @@ from torch import Tensor
 from limbeck.checks import ArgumentError, CheckpointError
 from limbeck.weighting.adaptive import AdaptiveWeight
 from limbeck.weighting.controllers import HbarController
+from limbeck.weighting.reshuffling import reshuffled_share
 from limbeck.weighting.schedules import Linear, WithLearningRate
 
 
@@ -163,6 +164,25 @@ def test_the_odds_of_a_frozen_weight_fall_with_the_learning_rate_and_never_rise(
     assert {(row["lower"], row["upper"]) for row in weight.history()} == {(0.0, 1.0)}
 
 
+def test_the_slew_does_not_hold_back_a_cut_of_the_learning_rate():
+    for freeze in (1e-9, None):  # frozen, and free of its interval
+        weight = AdaptiveWeight("hbar", weight=0.9, warmup=0, slew=1e-6, freeze_width=freeze)
+        for step, rate in enumerate((0.4, 0.4, 0.04)):
+            loose = measured(step, learning_rate=rate, shift=0.0) | {"curvature": 1e-4}
+            weight.observe(step, **loose)
+        assert weight.weight.item() == pytest.approx(0.9 / 1.9, abs=1e-5)
+
+
+def test_a_frozen_weight_falls_with_the_noise_that_epochs_leave():
+    weight = AdaptiveWeight("hbar", weight=0.9, warmup=0, slew=None, freeze_width=1e-9)
+    for step, rate in enumerate((0.4, 0.4, 0.04)):
+        loose = measured(step, learning_rate=rate, shift=0.0) | {"curvature": 1e-3}
+        weight.observe(step, **loose, steps_per_epoch=1000, epoch=0)
+    first, last = (reshuffled_share(rate * 1e-3, 1000).item() for rate in (0.4, 0.04))
+    odds = 9 * 0.1 * last / first
+    assert weight.weight.item() == pytest.approx(odds / (1 + odds), rel=1e-4)
+
+
 def test_a_frozen_weight_goes_to_the_nearer_end_of_an_interval_that_excludes_it():
     for start in (0.0, 1.0):
         weight = AdaptiveWeight(
@@ -221,7 +241,7 @@ def test_the_history_holds_every_ingredient_and_the_latest_measurements():
     assert [row["step"] for row in rows] == [20, 25, 30, 35]
     assert set(rows[0]) == {
         "step", "tr_gg", "tr_gh", "tr_hh", "hbar2", "learning_rate", "batch_size", "curvature",
-        "measured", "lower", "upper", "weight",
+        "noise_left", "measured", "lower", "upper", "weight",
     }  # fmt: skip
     assert all(
         isinstance(value, float) for row in rows for name, value in row.items() if name != "step"

@@ -1,7 +1,9 @@
 """The laws of the two controllers: reference values, plain loops, intervals and states."""
 
 import math
+import statistics
 from fractions import Fraction
+from itertools import permutations
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from torch.func import vmap
 from limbeck.checks import ArgumentError, ShapeError
 from limbeck.weighting.controllers import HbarController, LossPairController
 from limbeck.weighting.half_batches import student_quantile
+from limbeck.weighting.reshuffling import reshuffled_share
 
 
 SETTING = {"rows": 2, "learning_rate": 0.05, "batch_size": 4}
@@ -106,12 +109,44 @@ def test_hbar_on_the_constants_of_four_samples():
     found = {name: value.item() for name, value in controller.ingredients().items()}
     assert found == pytest.approx(
         {"tr_gg": 9, "tr_gh": 9, "tr_hh": 9, "hbar2": 91 / 4, "learning_rate": 0.05,
-         "batch_size": 4, "curvature": 2.5},
+         "batch_size": 4, "curvature": 2.5, "noise_left": 1},
         rel=1e-12,
     )  # fmt: skip
     lower, upper = controller.interval()
     assert lower.item() == pytest.approx(9 / 1465, rel=1e-9)
     assert upper.item() == pytest.approx(9 / 1465, rel=1e-9)
+
+
+def test_hbar_where_an_epoch_takes_every_row_once():
+    """Over all orders of six rows in batches of two the mean of U is the squared mean of h."""
+    h = [0.5, -1.0, 2.0, 0.3, 1.1, -0.4]
+    decay, found, unaware = 0.8, [], []
+    for order in permutations(range(6)):
+        aware, plain = (HbarController(slow_decay=decay, fast_decay=0.999999) for _ in range(2))
+        for step in range(3):
+            first, second = (column(h[order[2 * step + at]]) for at in (0, 1))
+            given = {"rows": 1, "learning_rate": 0.05, "batch_size": 2, "curvature": 1.0}
+            for controller, more in ((aware, {"steps_per_epoch": 3, "epoch": 0}), (plain, {})):
+                controller.observe((first, second), (first, second), **given, **more)
+        found.append(aware.ingredients()["hbar2"].item())
+        unaware.append(plain.ingredients()["hbar2"].item())
+    true = statistics.mean(h) ** 2
+    assert statistics.mean(found) == pytest.approx(true, abs=1e-5)
+    assert statistics.mean(unaware) < true - 0.05
+
+
+def test_noise_counts_with_the_share_that_an_epoch_leaves():
+    plain, told = HbarController(), HbarController()
+    for task, difference in run_of(8):
+        plain.observe(task, difference, curvature=2.0, **SETTING)
+        told.observe(task, difference, curvature=2.0, steps_per_epoch=5, epoch=0, **SETTING)
+    row = {name: value.item() for name, value in told.ingredients().items()}
+    share = reshuffled_share(torch.tensor(0.05 * 2.0, dtype=torch.float64), 5).item()
+    assert row["noise_left"] == pytest.approx(share, rel=1e-9)
+    bias = 2 * 4 / (0.05 * 2.0) * max(row["hbar2"], 0.0)
+    expected = share * row["tr_gh"] / (share * row["tr_hh"] + bias)
+    assert told.weight().item() == pytest.approx(expected, rel=1e-9)
+    assert told.weight().item() < plain.weight().item()
 
 
 def test_losspair_on_the_constants_of_four_samples():

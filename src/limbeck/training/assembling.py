@@ -118,7 +118,7 @@ def assembled(
             identity=_identity(record),
         )
         if term is not None and is_measured(weight):
-            adaptive = adaptive_of(weight, weights, loop.steps)
+            adaptive = adaptive_of(weight, weights, loop.steps, loop.batch_size)
             check_weighable(adaptive, terms, options.loss_warmup_epochs, forced=options.force)
             loop.weigh(adaptive)
         formatted.append(loop.student)

@@ -117,7 +117,10 @@ class Loop:
 
     def weigh(self, adaptive: AdaptiveWeight) -> None:
         """Let the distillation weight be chosen while training."""
-        self.weighing = Weighing(self.inner, adaptive, self.options, self._autocast)
+        epoch = len(self.batches_of(0))
+        self.weighing = Weighing(
+            self.inner, adaptive, self.options, self.steps, epoch, self._autocast
+        )
 
     def run(self) -> None:
         """Train from the present position to the end."""

@@ -20,10 +20,12 @@ from limbeck.types import Batch, Outputs
 from limbeck.weighting.adaptive import LARGEST, AdaptiveWeight
 from limbeck.weighting.curvature import gauss_newton
 from limbeck.weighting.problem import Part, Problem, chosen
+from limbeck.weighting.running_curvature import RunningCurvature
 
 
 AUTO = "auto"
-CURVATURE_EVERY = 10  # measurements between two looks at the curvature
+ROWS_OF_A_STEP = 8  # measured of each step, on average: a measured one costs another backward pass
+SELDOM = 20  # steps between two measurements at most
 SHARE_OF_WARMUP = 5  # of the run's steps at most one in so many warms up
 OPTIONS = (
     "weight", "every", "warmup", "slew", "freeze_width", "maximum", "fast_decay", "slow_decay",
@@ -48,7 +50,9 @@ def described(weight: Any) -> Any:
     return dict(weight) if isinstance(weight, Mapping) else weight
 
 
-def adaptive_of(weight: Any, published: tuple[float, float], steps: int) -> AdaptiveWeight:
+def adaptive_of(
+    weight: Any, published: tuple[float, float], steps: int, batch_size: int
+) -> AdaptiveWeight:
     """Return the controller that a run asks for.
 
     Args:
@@ -56,6 +60,7 @@ def adaptive_of(weight: Any, published: tuple[float, float], steps: int) -> Adap
             :class:`AdaptiveWeight`, or such an object.
         published: The method's weights of task and distillation: their share is the start.
         steps: Of the whole run; a fifth of them warms up at most.
+        batch_size: Rows of a step, over all processes: small batches are measured more often.
 
     Raises:
         ArgumentError: If a mode or an option is unknown or out of range.
@@ -72,7 +77,11 @@ def adaptive_of(weight: Any, published: tuple[float, float], steps: int) -> Adap
     task, distillation = published
     share = distillation / (task + distillation) if task + distillation > 0 else 0.0
     most = options.get("maximum", LARGEST[mode])
-    start = {"weight": min(share, most), "warmup": min(200, steps // SHARE_OF_WARMUP)}
+    start = {
+        "weight": min(share, most),
+        "warmup": min(200, steps // SHARE_OF_WARMUP),
+        "every": min(max(batch_size // ROWS_OF_A_STEP, 1), SELDOM),
+    }
     return AdaptiveWeight(mode, **start | options)
 
 
@@ -121,6 +130,8 @@ class Weighing:
         step: Its ``weights`` are set here.
         adaptive: Decides.
         options: Of the run: optimiser, momentum.
+        steps: Of the whole run.
+        steps_per_epoch: Of an epoch, which takes every row once.
         autocast: Gives the context that forward passes run in.
     """
 
@@ -129,12 +140,15 @@ class Weighing:
         step: Step,
         adaptive: AdaptiveWeight,
         options: Options,
+        steps: int,
+        steps_per_epoch: int,
         autocast: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext,
     ) -> None:
         self.step, self.adaptive, self.options = step, adaptive, options
         self.autocast = autocast
-        self._curvature: Tensor | None = None
-        self._measured = 0
+        self.steps, self.steps_per_epoch = steps, steps_per_epoch
+        self.curvature = RunningCurvature()
+        self._last = 0  # step of the measurement before
         self._set()
 
     def begin(self, step: int, rate: float) -> None:
@@ -221,11 +235,16 @@ class Weighing:
             losses = _summed(sums) / rows
             measured |= {"student_loss": losses[0], "teacher_loss": losses[1]}
         else:
-            if self._measured % CURVATURE_EVERY == 0:
-                self._curvature = self._bent(bias, last, factors)
-            measured |= {"difference": tuple(bias), "curvature": self._curvature}
+            if self.curvature.collect(last, rows * max(number - self._last, 1)):
+                self._look(bias, factors, measured["learning_rate"])
+            measured |= {
+                "difference": tuple(bias),
+                "curvature": self.curvature.value,
+                "steps_per_epoch": self.steps_per_epoch,
+                "epoch": number // self.steps_per_epoch,
+            }
         self.adaptive.observe(number, **measured)
-        self._measured += 1
+        self._last = number
         clock.lap("weighing")
         return {name: value * (world_size() / rows) for name, value in told.items()}
 
@@ -233,14 +252,15 @@ class Weighing:
         """Return everything a run needs to go on from here."""
         return {
             "adaptive": self.adaptive.state_dict(),
-            "curvature": self._curvature,
-            "measured": self._measured,
+            "curvature": self.curvature.state_dict(),
+            "last": self._last,
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go to where :meth:`state` was taken."""
         self.adaptive.load_state_dict(state["adaptive"])
-        self._curvature, self._measured = state["curvature"], state["measured"]
+        self.curvature.load_state_dict(state["curvature"])
+        self._last = state["last"]
         self._set()
 
     def _set(self) -> None:
@@ -277,21 +297,39 @@ class Weighing:
         with alone(), torch.no_grad():
             return torch.stack([self.step.task.loss(one, batch) for one in said]).mean()
 
-    def _bent(self, bias: list[Gradients], batch: Batch, factors: Gradients | None) -> Tensor:
-        """Return the curvature of the task along the mean of h, in eval mode: Rayleigh's."""
+    def _look(self, bias: list[Gradients], factors: Gradients | None, rate: float) -> None:
+        """Look at the curvature of the task along the mean of h, in eval mode.
+
+        With factors D of an optimiser the system is that of sqrt(D) H sqrt(D) and sqrt(D) h, whose
+        steps are plain ones.
+        """
+        batch = self.curvature.collected()
         problem = Problem(
             self.step.student, _nobody, self.step.task, _no_loss, example=batch.inputs
         )
         with problem, torch.random.fork_rng(devices=[]):
-            mean = [(a + b) / 2 for a, b in zip(*bias, strict=True)]
-            scaled = (
-                mean if factors is None else [d * m for d, m in zip(factors, mean, strict=True)]
+            product, names = gauss_newton(problem, [Part(batch, (), ())]), list(problem.parameters)
+            halves = self.adaptive.mean_difference() or bias
+            mean = [(a + b) / 2 for a, b in zip(*halves, strict=True)]
+            roots = [torch.ones_like(m) for m in mean]
+            if factors is not None:
+                roots = [factor.sqrt() for factor in factors]
+
+            def bent(direction: Gradients) -> Gradients:
+                moved = (r * d for r, d in zip(roots, direction, strict=True))
+                found = product(dict(zip(names, moved, strict=True)))
+                return [r * found[name] for r, name in zip(roots, names, strict=True)]
+
+            self.curvature.look(
+                bent,
+                [r * m for r, m in zip(roots, mean, strict=True)],
+                1 / (rate * self.steps) + self._decay,
             )
-            direction = dict(zip(problem.parameters, scaled, strict=True))
-            along = gauss_newton(problem, [Part(batch, (), ())])(direction)
-            top = torch.stack([(along[name] * one).sum() for name, one in direction.items()]).sum()
-            bottom = torch.stack([(a * b).sum() for a, b in zip(mean, scaled, strict=True)]).sum()
-            return torch.where(bottom > 0, top / bottom, torch.zeros_like(top))
+
+    @property
+    def _decay(self) -> float:
+        # AdamW's weight decay stands beside its gradient.
+        return self.options.weight_decay if self.options.optimizer == "sgd" else 0.0
 
 
 def _split(

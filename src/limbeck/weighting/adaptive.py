@@ -40,7 +40,9 @@ class AdaptiveWeight:
     weight falls with every cut of the learning rate, and one that stays would end as a bias.
 
     .. math:: \frac{\lambda_t}{1 - \lambda_t} = \frac{\lambda_{t - 1}}{1 - \lambda_{t - 1}}
-              \min\left(\frac{\gamma_t}{\gamma_{t - 1}}, 1\right)
+              \min\left(\frac{\gamma_t f_t}{\gamma_{t - 1} f_{t - 1}}, 1\right)
+
+    with f the share of the noise that is left where epochs take each row once, else 1.
 
     Each step: ``advance(step, learning_rate)``, then ``weight`` for the loss, and where
     ``due(step)`` also ``observe(step, ...)``.
@@ -179,9 +181,13 @@ class AdaptiveWeight:
         before = used.to(target) if isinstance(used, Tensor) else target.new_full((), used)
         self._weight = before if step < self.warmup else self._moved(before, target, (lower, upper))
         row = self._controller.ingredients()
-        self._rate = row["learning_rate"]
+        self._rate = _noise_rate(row)
         row |= {"measured": target, "lower": lower, "upper": upper, "weight": self._weight}
         self._record(step, row)
+
+    def mean_difference(self) -> tuple[list[Tensor], list[Tensor]] | None:
+        """Return the slow averages of h of both halves; None before the first measurement."""
+        return self._controller.mean_difference() if self.mode == "hbar" else None
 
     def history(self) -> list[dict[str, float | int]]:
         """Return the latest measurements, oldest first; this waits for the device.
@@ -252,12 +258,12 @@ class AdaptiveWeight:
         return weight
 
     def _moved(self, before: Tensor, target: Tensor, ends: tuple[Tensor, Tensor]) -> Tensor:
-        rate = self._controller.ingredients()["learning_rate"]
+        # The law moves the best weight with the rate at once: no slew for that.
+        before = self._held(before, _noise_rate(self._controller.ingredients()))
         if self.freeze_width is not None:
             lower, upper = ends
             sharp = upper - lower <= self.freeze_width
-            held = self._held(before, rate).clamp(lower, upper)
-            target = torch.where(sharp, target, held)
+            target = torch.where(sharp, target, before.clamp(lower, upper))
         change = target - before
         if self.slew is not None:
             change = change.clamp(-self.slew, self.slew)
@@ -273,3 +279,9 @@ class AdaptiveWeight:
         self._names = list(row)
         self._steps.append(step)
         self._rows.append(torch.stack(list(row.values())))
+
+
+def _noise_rate(row: Mapping[str, Tensor]) -> Tensor:
+    """Return what the noise at the plateau is proportional to."""
+    rate = row["learning_rate"]
+    return rate * row["noise_left"] if "noise_left" in row else rate

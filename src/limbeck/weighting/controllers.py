@@ -26,6 +26,8 @@ from limbeck.weighting.half_batches import (
     student_quantile,
 )
 from limbeck.weighting.losspair import LossPairController
+from limbeck.weighting.reshuffling import reshuffled_share
+from limbeck.weighting.same_epoch import SameEpoch
 
 
 __all__ = ["HbarController", "LossPairController"]
@@ -41,10 +43,11 @@ class HbarController:
               U = \langle \overline{h_1}, \overline{h_2} \rangle, \quad
               \lambda = \frac{c}{v + \frac{2 B}{\gamma \hat\mu} \max(U, 0)}
 
-    cut to [0, maximum]. c and v are traces of covariances of a sample (fast average), U is the
-    squared length of the mean of h (slow average of both vectors: it needs memory for twice the
-    parameters), unbiased as the halves are independent. 0 / 0 (the teacher agrees with the labels)
-    gives 0. A measurement that is not finite, as when a scaled loss overflows, is left out.
+    cut to [0, maximum]; c and v count with the share of the noise that an epoch without
+    replacement leaves, where its steps are told. They are traces of covariances of a sample (fast
+    average), U is the squared length of the mean of h (slow average of both vectors: it needs
+    memory for twice the parameters), unbiased as the halves are independent. 0 / 0 (the teacher
+    agrees with the labels) gives 0. A measurement that is not finite, as when a scaled loss overflows, is left out.
 
     The interval is Fieller's for c / D, D = v + (2 B / (gamma mu)) U with U not clipped: the
     variances of c and v and their covariance are those of the fast average; that of U is 4 times
@@ -93,6 +96,7 @@ class HbarController:
         self._traces = RunningMoments(fast_decay)
         self._means = (RunningMean(slow_decay), RunningMean(slow_decay))
         self._slopes = RunningMoments(slow_decay)
+        self._same = SameEpoch(slow_decay)
         self._setting: dict[str, Tensor] = {}
 
     def observe(
@@ -105,6 +109,8 @@ class HbarController:
         batch_size: int,
         curvature: Scalar,
         preconditioner: Sequence[Tensor] | None = None,
+        steps_per_epoch: int | None = None,
+        epoch: int = 0,
     ) -> None:
         """Take the gradients of two half-batches in; nothing waits for the device.
 
@@ -122,6 +128,10 @@ class HbarController:
                 as 0, and then so does the weight.
             preconditioner: D >= 0, one tensor a parameter, where steps are along D times the
                 gradient (Adam: 1 / (sqrt(v) + eps)): inner products become sum of D u w.
+            steps_per_epoch: Where every epoch takes each row once, its steps: noise counts with
+                :func:`limbeck.weighting.reshuffling.reshuffled_share` then, and U is freed of the
+                covariance that rows of one epoch have. None: independent batches.
+            epoch: Number of this step's epoch, beside ``steps_per_epoch``.
 
         Raises:
             ArgumentError: If a number is outside of its range.
@@ -140,13 +150,22 @@ class HbarController:
             slope = (there + inner(difference[1], one.mean, preconditioner)) / 2
         seen = one.count.to(traces.device) > 0
         setting = setting_of(traces, learning_rate, batch_size)
-        setting["curvature"] = beside(curvature, traces).clamp_min(0.0)
+        bent = setting["curvature"] = beside(curvature, traces).clamp_min(0.0)
+        setting["noise_left"] = torch.ones_like(bent)
+        if steps_per_epoch is not None:
+            setting["noise_left"] = reshuffled_share(
+                setting["learning_rate"] * bent, steps_per_epoch
+            )
         keep = torch.stack([*traces, slope, *setting.values()]).isfinite().all()
         self._traces.update(traces, keep)
         self._slopes.update(slope, keep & seen)
         one.update(difference[0], keep)
         two.update(difference[1], keep)
         setting["hbar2"] = inner(one.mean, two.mean, preconditioner)
+        if steps_per_epoch is not None:
+            self._same.update(epoch)
+            apart = self._same.share / (steps_per_epoch * batch_size)
+            setting["hbar2"] = setting["hbar2"] + apart * self._traces.mean[2]
         self._setting = kept(keep, setting, self._setting)
 
     def weight(self) -> Float[Tensor, ""]:
@@ -168,11 +187,17 @@ class HbarController:
             torch.maximum(high.clamp(0.0, self.maximum), weight),
         )
 
+    def mean_difference(self) -> tuple[list[Tensor], list[Tensor]] | None:
+        """Return the slow averages of h of both halves; None before the first measurement."""
+        one, two = self._means
+        return (one.mean, two.mean) if one.started else None
+
     def ingredients(self) -> dict[str, Tensor]:
         """Return what the weight is made of, as scalars on the device.
 
         ``tr_gg``, ``tr_gh`` = c and ``tr_hh`` = v [squared gradient, of a sample], ``hbar2`` = U
-        (not clipped), ``learning_rate``, ``batch_size`` and ``curvature`` as given last.
+        (not clipped), ``learning_rate``, ``batch_size`` and ``curvature`` as given last, and
+        ``noise_left``, the share of the noise that counts.
         """
         check_started("HbarController", self._setting)
         traces = dict(zip(("tr_gg", "tr_gh", "tr_hh"), self._traces.mean, strict=True))
@@ -184,6 +209,7 @@ class HbarController:
             "traces": self._traces.state_dict(),
             "means": [running.state_dict() for running in self._means],
             "slopes": self._slopes.state_dict(),
+            "same": self._same.state_dict(),
             "setting": {name: value.clone() for name, value in self._setting.items()},
         }
 
@@ -193,6 +219,7 @@ class HbarController:
         for running, part in zip(self._means, state["means"], strict=True):
             running.load_state_dict(part)
         self._slopes.load_state_dict(state["slopes"])
+        self._same.load_state_dict(state["same"])
         self._setting = {name: value.clone() for name, value in state["setting"].items()}
 
     def _ratio(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -206,7 +233,8 @@ class HbarController:
         return scale * mean[1], bottom, covariance
 
     def _scale(self) -> Tensor:
-        return self._setting["learning_rate"] * self._setting["curvature"]
+        pace = self._setting["learning_rate"] * self._setting["curvature"]
+        return pace * self._setting["noise_left"]
 
     def _pull(self) -> Tensor:
         return 2 * self._setting["batch_size"]
