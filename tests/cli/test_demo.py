@@ -9,10 +9,13 @@ import torch
 from rich.console import Console
 
 from limbeck.checks import ArgumentError, CheckpointError
-from limbeck.cli import demo
+from limbeck.cli import demo, demo_telling
 from limbeck.cli.demo_bits import bits_sentence, held_out
+from limbeck.cli.demo_weight import advice_sentence
+from limbeck.estimates import Estimate
 from limbeck.record import RunRecord
 from limbeck.training.saving import load
+from limbeck.weighting.advice import WeightAdvice
 from limbeck.zoo.data import load_dataset
 from limbeck.zoo.data.splits import cut
 
@@ -21,17 +24,21 @@ pytestmark = pytest.mark.slow
 
 TINY = demo.Plan(epochs=2, teacher_epochs=3)
 STUDENTS = ["control", "label-smoothing", "kd", "itrd"]
+weighed = []  # students of the chapter on the weight: start, rows, result
 
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
     """Run a small demo once; keep what each training was given."""
     folder, given = tmp_path_factory.mktemp("demo"), []
+    weighed.clear()
 
     def watched(student, teacher, data, **options):
         start = {name: part.clone() for name, part in student.state_dict().items()}
-        given.append((start, teacher, data, options))
-        return distill(student, teacher, data, **options)
+        kept = given if options["out"] is not None else weighed
+        result = distill(student, teacher, data, **options)
+        kept.append((start, teacher, data, options) if kept is given else (start, data, result))
+        return result
 
     distill = demo.distill
     with pytest.MonkeyPatch.context() as patched:
@@ -68,6 +75,52 @@ def test_students_of_a_seed_start_alike_and_take_the_same_steps(done):
     one, other = (runs[0] for runs in by_seed.values())
     assert not torch.equal(one[0]["classifier.weight"], other[0]["classifier.weight"])
     assert not torch.equal(one[2].targets, other[2].targets)  # other images are labelled
+
+
+def test_the_chapter_on_the_weight_compares_like_with_like(done):
+    _, given = done
+    of_kd = {run[3]["seed"]: run for run in given if run[3]["loss"] == "kd" and run[1] is not None}
+    weights = [run[2].record.settings["weight"] for run in weighed]
+    assert weights[:4] == [0.0, 0.0, 0.5, 0.5]
+    assert all(run[2].record.settings["weight_race"]["epochs"] == 1 for run in weighed[4:])
+    for start, rows, result in weighed:
+        first, _, own, options = of_kd[result.record.seed]
+        assert all(torch.equal(start[name], part) for name, part in first.items())
+        assert torch.equal(own.targets, rows.targets)
+        assert options["learning_rate"] == result.record.settings["learning_rate"]
+
+
+def test_the_chapter_on_the_weight_says_what_was_measured(done):
+    summary, _ = done
+    table = {row[0]: row for row in summary.weights["rows"]}
+    assert list(table) == ["0", "0.5", "0.9, as published", "raced"]
+    published = [
+        RunRecord.open(summary.folder / "kd" / f"seed{seed}").results["last"]["test"]["accuracy"]
+        for seed in (0, 1)
+    ]
+    none = [run[2].record.results["last"]["test"]["accuracy"] for run in weighed[:2]]
+    for name, values in (("0", none), ("0.9, as published", published)):
+        assert table[name][1] == f"{100 * sum(values) / 2:.1f} %"
+        assert table[name][2] == ", ".join(f"{100 * value:.1f}" for value in values)
+    page = " ".join((summary.folder / "report.html").read_text("utf8").split())
+    assert "<h2>How much to distil</h2>" in page
+    for row in summary.weights["rows"]:
+        assert f'<th scope="row">{row[0]}</th><td class="n">{row[1]}</td>' in page
+    assert "Diagnosis" in page
+    saved = RunRecord.open(summary.folder).settings["chapters"]
+    assert saved == [summary.weights]
+
+
+def test_an_advice_that_is_not_resolved_has_no_number():
+    def estimate(status):
+        return Estimate(0.25, 0.0, 1.0, n=9, unit="fraction", status=status)
+
+    for status, words in (("resolved", "weight 0.25 [0.00, 1.00]"), ("unresolved", "unresolved [")):
+        advice = WeightAdvice(
+            estimate("resolved"), estimate(status), None, "unresolved", "Measure more rows.", None,
+            0.1, None, 50.0, {},
+        )  # fmt: skip
+        assert words in advice_sentence(advice)
 
 
 def test_controls_see_the_labelled_rows_of_the_distilled_students_alone(done):
@@ -217,9 +270,10 @@ def test_table_in_the_terminal_fits_80_columns(done, monkeypatch):
     summary, _ = done
     screen = io.StringIO()
     monkeypatch.setattr(
-        demo, "Console", lambda **_: Console(file=screen, width=80, color_system=None)
+        demo_telling, "Console", lambda **_: Console(file=screen, width=80, color_system=None)
     )
-    demo._print(summary, RunRecord.open(summary.folder / "teacher" / "seed0"))
+    teacher = RunRecord.open(summary.folder / "teacher" / "seed0")
+    demo_telling.print_summary(summary, teacher, demo._TITLES)
     said = screen.getvalue()
     assert "…" not in said
     assert re.search(r"Test accuracy \[95 % interval", said)
@@ -228,3 +282,4 @@ def test_table_in_the_terminal_fits_80_columns(done, monkeypatch):
         assert demo._TITLES[row.name] in said
     assert max(map(len, said.split("Against")[0].splitlines())) <= 80
     assert "still lacks" in " ".join(said.split())
+    assert "Test accuracy by the weight of KD (first seeds): 0: " in " ".join(said.split())

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import shutil
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
-from rich import box
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 from torch import Tensor, nn
 
 from limbeck.checks import ArgumentError, CheckpointError
-from limbeck.cli.demo_bits import bits_sentence, measured
+from limbeck.cli.demo_bits import measured
+from limbeck.cli.demo_telling import bar, print_summary
+from limbeck.cli.demo_weight import chapter, compared, weighed
 from limbeck.data import Arrays, Data
 from limbeck.information.threads import one_thread
 from limbeck.record import FILE_NAME, RunRecord, this_command
@@ -27,17 +24,18 @@ from limbeck.report.bits import MEASURED as MEASURED_FOLDER
 from limbeck.report.comparison import Comparison, compare
 from limbeck.report.html import write_report
 from limbeck.report.reading import TEACHER
-from limbeck.report.sentences import gain, interval, number, seconds as spoken, verdict_sentence
 from limbeck.tasks import Classification
 from limbeck.training.building import build
 from limbeck.training.distil import Result, distill
 from limbeck.training.measurement import Measurement
+from limbeck.training.weighing import Weight
 from limbeck.zoo.data import DataSet, load_dataset
 from limbeck.zoo.data.splits import cut, hide_labels
 
 
 CONTROL = "control"
 MEASURED = (CONTROL, "kd", "itrd")
+WEIGHED = 2  # seeds with other weights of KD
 _TITLES = {
     TEACHER: "Teacher",
     CONTROL: "No distillation",
@@ -93,6 +91,7 @@ class DemoSummary:
         teacher_accuracy: The teacher's accuracy on the test images, in [0, 1].
         measurement: What of the teacher's knowledge each student of the first seed lacks [bits],
             and an untrained one.
+        weights: The chapter on the weight, as the report has it.
         seconds: Wall-clock seconds of the whole.
     """
 
@@ -101,6 +100,7 @@ class DemoSummary:
     comparison: Comparison
     teacher_accuracy: float
     measurement: Measurement
+    weights: dict[str, Any]
     seconds: float
 
 
@@ -138,7 +138,8 @@ def run_demo(
     summary.save(folder)
     records: dict[str, list[RunRecord]] = {name: [] for name in _TITLES}
     first: dict[str, nn.Module] = {"untrained": network(digits, "student", 0, plan)}
-    with _bar(2 + seeds * (len(_TITLES) - 1), shown=progress) as tell:
+    taught_by_kd: list[Result] = []
+    with bar(3 + seeds * (len(_TITLES) - 1), shown=progress) as tell:
         tell(_TITLES[TEACHER])
         guide = trained(digits, digits.train.subset(mine), None, TEACHER, 0, plan, folder)
         records[TEACHER].append(guide.record)
@@ -159,6 +160,10 @@ def run_demo(
                 records[name].append(run.record)
                 if seed == 0 and name in MEASURED:
                     first[_TITLES[name]] = run.student
+                if name == "kd":
+                    taught_by_kd.append(run)
+        tell("weighing how much to distil")
+        weight_chapter = _weigh(digits, theirs, guide.student, taught_by_kd, plan)
         tell("measuring what is left to distil")
         measuring = time.monotonic()
         measurement = measured(digits, guide.student, first, folder)
@@ -168,6 +173,7 @@ def run_demo(
     summary.results = {
         row.name: {"test": {"accuracy": row.estimate.value}} for row in comparison.rows
     }
+    summary.settings["chapters"] = [weight_chapter]
     summary.status = "finished"
     summary.time = {"seconds": time.monotonic() - started, "measuring": measuring}
     summary.save(folder)
@@ -178,10 +184,11 @@ def run_demo(
         comparison,
         guide.record.results["last"]["test"]["accuracy"],
         measurement,
+        weight_chapter,
         time.monotonic() - started,
     )
     if progress:
-        _print(found, guide.record)
+        print_summary(found, guide.record, _TITLES)
     return found
 
 
@@ -220,7 +227,8 @@ def trained(
     name: str,
     seed: int,
     plan: Plan,
-    out: Path,
+    out: Path | None,
+    weight: Weight = None,
 ) -> Result:
     """Train one network of the demo: the teacher, or a student called ``name``."""
     trains_teacher = name == TEACHER
@@ -231,10 +239,11 @@ def trained(
         rows,
         task=Classification(label_smoothing=smoothing),
         loss="kd" if teacher is None else name,
+        weight=weight,
         validation=digits.validation,
         test=digits.test,
         seed=seed,
-        out=out / name / f"seed{seed}",
+        out=None if out is None else out / name / f"seed{seed}",
         overwrite=True,
         epochs=plan.teacher_epochs if trains_teacher else plan.epochs,
         batch_size=plan.batch_size,
@@ -243,6 +252,29 @@ def trained(
         device="cpu",
         progress=False,
     )
+
+
+def _weigh(
+    digits: DataSet, theirs: Tensor, teacher: nn.Module, published: list[Result], plan: Plan
+) -> dict[str, Any]:
+    """Return the chapter on the weight: the law's advice, and two seeds of other weights."""
+
+    def rows(seed: int) -> Data:
+        return student_rows(digits, theirs, plan.labels, seed)
+
+    def train(seed: int, weight: Weight) -> Result:
+        return trained(digits, rows(seed), teacher, "kd", seed, plan, None, weight)
+
+    runs = compared(train, published, min(len(published), WEIGHED))
+    advice = weighed(
+        published[0].student,
+        teacher,
+        rows(0),
+        learning_rate=plan.learning_rates["kd"],
+        batch_size=plan.batch_size,
+        momentum=published[0].record.settings["momentum"],
+    )
+    return chapter(advice, runs)
 
 
 def network(digits: DataSet, name: str, seed: int, plan: Plan) -> nn.Module:
@@ -329,61 +361,3 @@ def _clear(folder: Path) -> None:
     (folder / "report.html").unlink(missing_ok=True)
     for file in (folder / MEASURED_FOLDER).glob("*.*"):
         file.unlink()
-
-
-@contextlib.contextmanager
-def _bar(total: int, *, shown: bool) -> Generator[Callable[[str], None]]:
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    live = shown and console.is_terminal
-    with Progress(*columns, console=console, transient=True, disable=not live) as bar:
-        task = bar.add_task("demo", total=total)
-        begun = 0
-
-        def tell(what: str) -> None:
-            nonlocal begun
-            bar.update(task, completed=begun, description=f"{what} ({begun + 1} of {total})")
-            begun += 1
-            if shown and not live and begun in (1, 2):
-                rest = "the teacher" if begun == 1 else f"{total - 2} students"
-                console.print(f"limbeck demo: training {rest} ...", highlight=False)
-
-        yield tell
-
-
-def _print(found: DemoSummary, teacher: RunRecord) -> None:
-    comparison, console = found.comparison, Console(highlight=False)
-    table = Table(
-        title=r"Test accuracy \[95 % interval over seeds]",
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-    )
-    table.add_column("network", no_wrap=True)
-    for column in ("accuracy", "difference\n(points)"):
-        table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("verdict", no_wrap=True)
-    table.add_column("time\na run", justify="right", no_wrap=True)
-    table.add_row(
-        _TITLES[TEACHER],
-        number(found.teacher_accuracy, "accuracy"),
-        "",
-        "",
-        spoken(teacher.time["seconds"]),
-    )
-    for row in comparison.rows:
-        mean = sum(row.values.values()) / len(row.values)
-        cells = ["", ""]
-        if row.difference is not None:
-            ends = interval(row.difference.estimate, "accuracy", signed=True)
-            value = gain(row.difference.estimate.value, "accuracy")
-            judged = row.difference.verdict != "unresolved"
-            won = f"won {row.difference.wins} of {row.difference.pairs}"
-            cells = [f"{value}\n{ends}" if judged else ends, f"{row.difference.verdict}\n{won}"]
-        own = f"{number(mean, 'accuracy')}\n{interval(row.estimate, 'accuracy')}"
-        table.add_row(_TITLES[row.name], *map(escape, (own, *cells)), spoken(row.seconds))
-    console.print(table)
-    console.print(verdict_sentence(comparison, titles=_TITLES), markup=False)
-    console.print(bits_sentence(found.measurement), markup=False)
-    for warning in comparison.warnings:
-        console.print(f"warning: {warning}", markup=False)
-    console.print(f"{found.report} ({found.seconds:.0f} s)", markup=False, soft_wrap=True)

@@ -72,6 +72,7 @@ def render(study: Study) -> str:
         table=None if compared is None else _table(compared, study, titles, colours),
         seeds_table=None if compared is None else _seeds_table(compared, titles),
         measured=None if study.measurement is None else bits.section(study.measurement),
+        chapters=[] if study.summary is None else study.summary.settings.get("chapters", []),
         assumptions=assumption_rows(study.groups, titles),
         figures=_figures(study, compared, titles, colours),
         times=time_rows(study.groups, titles),
