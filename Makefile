@@ -32,7 +32,7 @@ test-vision: .venv-vision/ready
 	touch $@
 
 .venv/dev: .venv/core
-	$(BIN)/pip $(INSTALL) --editable '.[dev,text,track,quant,export,peers]'
+	$(BIN)/pip $(INSTALL) --editable '.[dev,text,track,quant,export,peers,examples]'
 	touch $@
 
 # PyPI's torchvision asks for its CUDA build of torch: without dependencies it fits the torch that is
@@ -41,6 +41,7 @@ test-vision: .venv-vision/ready
 	test -x $(VISION)/python || $(PYTHON) -m venv .venv-vision
 	$(VISION)/pip $(INSTALL) --editable . beartype hypothesis pytest
 	$(VISION)/pip $(INSTALL) --no-deps torchvision timm torchdistill Cython
+	$(VISION)/pip $(INSTALL) curvlinops-for-pytorch
 	touch $@
 
 clean:

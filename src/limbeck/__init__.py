@@ -24,10 +24,20 @@ if TYPE_CHECKING:
         pid_from_posteriors as pid_from_posteriors,
     )
     from limbeck.information.pid_estimate import PIDEstimate as PIDEstimate
+    from limbeck.limits.audit import audit as audit
+    from limbeck.limits.audit_result import Audit as Audit
+    from limbeck.limits.certificate import Certificate as Certificate
+    from limbeck.limits.comparison import StudentComparison as StudentComparison
+    from limbeck.limits.plan import plan as plan
+    from limbeck.limits.plan_result import Plan as Plan
     from limbeck.losses import (
+        AdaptiveControlVariate as AdaptiveControlVariate,
+        LazyLogits as LazyLogits,
         activation_boundary_loss as activation_boundary_loss,
         attention_transfer_loss as attention_transfer_loss,
+        censored_loss as censored_loss,
         class_attention_loss as class_attention_loss,
+        control_variate_loss as control_variate_loss,
         correlation_congruence_loss as correlation_congruence_loss,
         correlation_loss as correlation_loss,
         crd_loss as crd_loss,
@@ -38,23 +48,34 @@ if TYPE_CHECKING:
         eakd_loss as eakd_loss,
         factor_transfer_loss as factor_transfer_loss,
         fsp_loss as fsp_loss,
+        full_kl_loss as full_kl_loss,
         gram_mahalanobis_loss as gram_mahalanobis_loss,
         hierarchical_context_loss as hierarchical_context_loss,
         hint_loss as hint_loss,
         itrd_loss as itrd_loss,
+        jsd_loss as jsd_loss,
+        k3_loss as k3_loss,
         kd_loss as kd_loss,
         luminet_loss as luminet_loss,
         match_loss as match_loss,
         mlkd_loss as mlkd_loss,
         mutual_information_loss as mutual_information_loss,
         n_to_one_loss as n_to_one_loss,
+        naive_probability_loss as naive_probability_loss,
         nst_loss as nst_loss,
         ofd_loss as ofd_loss,
         pkt_loss as pkt_loss,
         rid_loss as rid_loss,
         rkd_loss as rkd_loss,
         rld_loss as rld_loss,
+        sampled_counts_loss as sampled_counts_loss,
+        sel_loss as sel_loss,
         similarity_loss as similarity_loss,
+        skew_kl_loss as skew_kl_loss,
+        token_kd_loss as token_kd_loss,
+        token_sampled_loss as token_sampled_loss,
+        token_top_k_loss as token_top_k_loss,
+        top_k_loss as top_k_loss,
         ttm_loss as ttm_loss,
         vid_loss as vid_loss,
         wkd_feature_loss as wkd_feature_loss,
@@ -62,16 +83,25 @@ if TYPE_CHECKING:
         wttm_loss as wttm_loss,
     )
     from limbeck.record import RunRecord as RunRecord
+    from limbeck.records import (
+        TeacherRecord as TeacherRecord,
+        read_records as read_records,
+        write_records as write_records,
+    )
+    from limbeck.training.certify import certify as certify
+    from limbeck.training.comparing import compare_students as compare_students
     from limbeck.training.distil import Result as Result, distill as distill
     from limbeck.training.measure import measure as measure
     from limbeck.training.measurement import Measurement as Measurement
     from limbeck.training.saving import load as load
     from limbeck.types import Batch as Batch, Outputs as Outputs
+    from limbeck.weighting.adaptive import AdaptiveWeight as AdaptiveWeight
     from limbeck.weighting.advice import (
         WeightAdvice as WeightAdvice,
         recommend_weight as recommend_weight,
     )
     from limbeck.weighting.gradient_moments import GradientMoments as GradientMoments
+    from limbeck.weighting.meter import WeightMeter as WeightMeter
     from limbeck.weighting.moments import gradient_moments as gradient_moments
     from limbeck.weighting.variance_report import (
         VarianceReport as VarianceReport,
@@ -89,42 +119,68 @@ _HOME = {
     "gaussian_pid": "limbeck.information",
     "intersection_information": "limbeck.information",
     "pid_from_posteriors": "limbeck.information.estimate",
-    "cross_entropy": "limbeck.losses",
+    "AdaptiveControlVariate": "limbeck.losses",
+    "LazyLogits": "limbeck.losses",
     "activation_boundary_loss": "limbeck.losses",
     "attention_transfer_loss": "limbeck.losses",
+    "censored_loss": "limbeck.losses",
     "class_attention_loss": "limbeck.losses",
+    "control_variate_loss": "limbeck.losses",
     "correlation_congruence_loss": "limbeck.losses",
     "correlation_loss": "limbeck.losses",
     "crd_loss": "limbeck.losses",
+    "audit": "limbeck.limits.audit",
+    "Audit": "limbeck.limits.audit_result",
+    "cross_entropy": "limbeck.losses",
     "ctkd_loss": "limbeck.losses",
     "dist_loss": "limbeck.losses",
     "dkd_loss": "limbeck.losses",
     "eakd_loss": "limbeck.losses",
     "factor_transfer_loss": "limbeck.losses",
     "fsp_loss": "limbeck.losses",
+    "full_kl_loss": "limbeck.losses",
     "gram_mahalanobis_loss": "limbeck.losses",
     "hierarchical_context_loss": "limbeck.losses",
     "hint_loss": "limbeck.losses",
     "itrd_loss": "limbeck.losses",
+    "jsd_loss": "limbeck.losses",
+    "k3_loss": "limbeck.losses",
     "kd_loss": "limbeck.losses",
     "luminet_loss": "limbeck.losses",
     "match_loss": "limbeck.losses",
     "mlkd_loss": "limbeck.losses",
     "mutual_information_loss": "limbeck.losses",
     "n_to_one_loss": "limbeck.losses",
+    "naive_probability_loss": "limbeck.losses",
     "nst_loss": "limbeck.losses",
     "ofd_loss": "limbeck.losses",
     "pkt_loss": "limbeck.losses",
     "rid_loss": "limbeck.losses",
     "rkd_loss": "limbeck.losses",
     "rld_loss": "limbeck.losses",
+    "sampled_counts_loss": "limbeck.losses",
+    "sel_loss": "limbeck.losses",
     "similarity_loss": "limbeck.losses",
+    "skew_kl_loss": "limbeck.losses",
+    "token_kd_loss": "limbeck.losses",
+    "token_sampled_loss": "limbeck.losses",
+    "token_top_k_loss": "limbeck.losses",
+    "top_k_loss": "limbeck.losses",
     "ttm_loss": "limbeck.losses",
     "vid_loss": "limbeck.losses",
     "wkd_feature_loss": "limbeck.losses",
     "wkd_logit_loss": "limbeck.losses",
     "wttm_loss": "limbeck.losses",
     "RunRecord": "limbeck.record",
+    "TeacherRecord": "limbeck.records",
+    "read_records": "limbeck.records",
+    "write_records": "limbeck.records",
+    "Certificate": "limbeck.limits.certificate",
+    "StudentComparison": "limbeck.limits.comparison",
+    "Plan": "limbeck.limits.plan_result",
+    "plan": "limbeck.limits.plan",
+    "certify": "limbeck.training.certify",
+    "compare_students": "limbeck.training.comparing",
     "Result": "limbeck.training.distil",
     "distill": "limbeck.training.distil",
     "Measurement": "limbeck.training.measurement",
@@ -132,6 +188,8 @@ _HOME = {
     "measure": "limbeck.training.measure",
     "Batch": "limbeck.types",
     "Outputs": "limbeck.types",
+    "AdaptiveWeight": "limbeck.weighting.adaptive",
+    "WeightMeter": "limbeck.weighting.meter",
     "GradientMoments": "limbeck.weighting.gradient_moments",
     "WeightAdvice": "limbeck.weighting.advice",
     "gradient_moments": "limbeck.weighting.moments",

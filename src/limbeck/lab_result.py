@@ -91,6 +91,8 @@ class LabCurve:
         measured: At each value of the grid.
         predicted: The same; None where the theory says nothing.
         others: Further measured or predicted lines by name.
+        log: Whether both axes are logarithmic, so that a power law is a straight line; numbers
+            that are not positive are left out of the drawing.
     """
 
     title: str
@@ -100,6 +102,7 @@ class LabCurve:
     measured: tuple[float, ...]
     predicted: tuple[float, ...] | None = None
     others: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    log: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain lists and strings, for JSON."""
@@ -111,6 +114,7 @@ class LabCurve:
             "measured": [_finite(y) for y in self.measured],
             "predicted": None if self.predicted is None else [_finite(y) for y in self.predicted],
             "others": {name: [_finite(y) for y in line] for name, line in self.others.items()},
+            "log": self.log,
         }
 
 

@@ -52,7 +52,7 @@ def case_f(bias=1 / 20, **changes):
     return dataclasses.replace(made, **settings | changes)
 
 
-@pytest.mark.parametrize(
+HAND = pytest.mark.parametrize(
     ("batch", "momentum", "one_step", "loss"),
     [
         (1, 0.0, 125 / 142, 250 / 659),
@@ -60,6 +60,35 @@ def case_f(bias=1 / 20, **changes):
         (4, 0.9, 2.5 / (2.59 + 4 * 0.25), 250 / 419),
     ],
 )
+
+
+@HAND
+def test_noise_of_whole_epochs_by_hand(batch, momentum, one_step, loss):
+    step, n = 2.5 / 20 / (1 - momentum), 30
+    found = recommend_weight(
+        case_f(), learning_rate=1 / 20, batch_size=batch, momentum=momentum, steps_per_epoch=n
+    )
+    a = max(1 - step, 0.0)
+    share = (n - (1 + a) / (1 - a) * (1 - a**n) / (1 + a**n)) / (n - 1)
+    growth = ((2 - step) / step if step < 1 else 1) / share
+    assert found.settings["noise_left"] == pytest.approx(share)
+    assert found.one_step.value == pytest.approx(one_step)
+    assert found.horizon.value == pytest.approx(2.5 / (2.59 + batch * growth * 0.25))
+    rate = 1 / 20 / (1 - momentum)
+    lam = 2.5 / (2.59 + 4 * batch / (rate * share) / 20)
+    assert found.loss.value == pytest.approx(lam)
+    assert found.floor == pytest.approx(share * 2.5 * rate / (4 * batch))
+    left = 1 - 2 * lam + lam**2 * 2.59 / 2.5
+    assert found.plateau == pytest.approx(found.floor * left + lam**2 / 20)
+
+
+def test_a_full_gradient_has_no_noise_to_take_away():
+    found = recommend_weight(case_f(), learning_rate=0.05, batch_size=1, steps_per_epoch=1)
+    assert found.loss.value == pytest.approx(0.0, abs=1e-6)
+    assert found.floor == pytest.approx(0.0, abs=1e-6)
+
+
+@HAND
 def test_weights_by_hand(batch, momentum, one_step, loss):
     found = recommend_weight(case_f(), learning_rate=1 / 20, batch_size=batch, momentum=momentum)
     assert found.one_step.value == pytest.approx(one_step)

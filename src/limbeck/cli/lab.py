@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from limbeck.cli.arguments import AsJson
+from limbeck.cli.lab_running import run
 
-
-if TYPE_CHECKING:
-    from limbeck.lab_result import LabResult
 
 EPILOG = (
     "Exit codes: 0 all checks passed; 1 a check failed (or a bug); 2 something given is wrong (the "
     "message says what, and what to do)."
 )
-RECORD = "lab.json"
 
 lab = typer.Typer(
     no_args_is_help=True,
@@ -36,8 +33,9 @@ def variance(
     case: Annotated[
         str,
         typer.Option(
-            help="identities, least_squares, logistic, deep_linear, compressed, mlp, mnist (with "
-            "--data), or all: those that need no data, and mnist where --data is given."
+            help="identities, least_squares, logistic, deep_linear, compressed, mlp, coverage, "
+            "controllers, mnist (with --data), or all: those that need no data, and mnist where "
+            "--data is given."
         ),
     ] = "all",
     quick: Annotated[
@@ -57,8 +55,6 @@ def variance(
 
     Exits with 1 where a check fails.
     """
-    from limbeck.cli import show
-    from limbeck.files import check_writable
     from limbeck.lab_result import LabSettings
     from limbeck.weighting.lab import cases
 
@@ -66,29 +62,41 @@ def variance(
     images = None
     if data is not None and set(names) & cases.NEEDS_IMAGES:
         images = _images(data, folder)
-    if out is not None:
-        check_writable(out)
     settings = LabSettings(quick=quick, seed=seed, images=images)
-    results = []
-    for name in names:
-        found = cases.CASES[name](settings)
-        if not as_json:
-            _print(found)
-        results.append(found)
-    record = {
-        "lab": "variance",
-        "quick": quick,
-        "seed": seed,
-        "data": data,
-        "passed": all(found.passed for found in results),
-        "results": [found.to_dict() for found in results],
-    }
-    if as_json:
-        show.say_json(record)
-    if out is not None:
-        written = _write(out, record)
-        show.say(f"{out}: {', '.join(written)}", stderr=as_json)
-    _leave(results)
+    head = {"lab": "variance", "quick": quick, "seed": seed, "data": data}
+    run({name: cases.CASES[name] for name in names}, settings, head, out=out, as_json=as_json)
+
+
+@lab.command(epilog=EPILOG)
+def limits(
+    case: Annotated[
+        str,
+        typer.Option(
+            help="plateau, slopes, exponents, constants, certificates, zipf, log_linear, "
+            "gradients, noisy, censored, continuous, or all."
+        ),
+    ] = "all",
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Fewer runs and sizes: seconds instead of minutes.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for lab.json and a figure of each case.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of laws and draws.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Check how fast students learn from hard labels, sampled probabilities and soft labels.
+
+    Exits with 1 where a check fails.
+    """
+    from limbeck.checks import check_choice
+    from limbeck.lab_result import LabSettings
+    from limbeck.limits.lab import cases
+
+    check_choice("lab limits", "--case", case, [*cases.CASES, "all"])
+    chosen = cases.CASES if case == "all" else {case: cases.CASES[case]}
+    head = {"lab": "limits", "quick": quick, "seed": seed}
+    run(chosen, LabSettings(quick=quick, seed=seed), head, out=out, as_json=as_json)
 
 
 def _names(case: str, data: str | None) -> list[str]:
@@ -131,60 +139,3 @@ def _images(data: str, folder: Path | None) -> tuple[Any, Any]:
             "mnist, fashion-mnist or digits."
         )
     return pixels.flatten(1).numpy(), targets.numpy()
-
-
-def _print(found: LabResult) -> None:
-    from limbeck.cli import show
-
-    bound = {"at_most": "<= ", "at_least": ">= "}
-    rows = []
-    for check in found.checks:
-        share = check.kind == "relative"
-        within = f"{100 * check.tolerance:.3g} %" if share else f"{check.tolerance:.3g}"
-        rows.append(
-            (
-                check.name,
-                f"{check.measured:.6g}",
-                f"{bound.get(check.kind, '')}{check.predicted:.6g}",
-                within,
-                "passed" if check.passed else "FAILED",
-            )
-        )
-    columns = ("", "measured", "predicted", "within", "")
-    show.table(f"{found.case}, seed {found.settings['seed']}", columns, rows)
-    for remark in found.remarks:
-        show.say(remark)
-    show.say(f"{found.seconds:.1f} s")
-
-
-def _write(out: Path, record: dict[str, Any]) -> list[str]:
-    """Write figures, then the record, each whole or not at all."""
-    import json
-
-    from limbeck.files import write_text
-    from limbeck.report.lab import lab_svg
-
-    names = []
-    for one in record["results"]:
-        name = f"{one['case']}.svg"
-        write_text(out / name, lab_svg(one))
-        names.append(name)
-    write_text(out / RECORD, json.dumps(record, indent=1, allow_nan=False) + "\n")
-    return [RECORD, *names]
-
-
-def _leave(results: list[LabResult]) -> None:
-    """End with 1 and a line that says what failed."""
-    from limbeck.cli import show
-
-    failed = [(found, check) for found in results for check in found.failures]
-    if failed or not all(found.passed for found in results):
-        said = [
-            f"{found.case}, {check.name}: measured {check.measured:.6g}, predicted "
-            f"{check.predicted:.6g}"
-            for found, check in failed
-        ]
-        said += [f"{found.case}: no checks" for found in results if not found.checks]
-        count = f"{len(said)} check{'s' if len(said) > 1 else ''} failed"
-        show.say(f"lab variance: {count}: {'; '.join(said)}", stderr=True)
-        raise typer.Exit(1)

@@ -12,6 +12,8 @@ import typer
 
 from limbeck import __version__
 from limbeck.cli.arguments import EPILOG, process_index
+from limbeck.cli.audit import EPILOG as AUDIT_EPILOG, audit
+from limbeck.cli.certify import certify
 from limbeck.cli.demo_command import demo
 from limbeck.cli.distill import distill
 from limbeck.cli.evaluate import evaluate
@@ -19,6 +21,7 @@ from limbeck.cli.info import info
 from limbeck.cli.init import init
 from limbeck.cli.lab import lab
 from limbeck.cli.measure import measure
+from limbeck.cli.plan import plan
 from limbeck.cli.report import report
 from limbeck.cli.train import train
 from limbeck.cli.weigh import weigh
@@ -31,8 +34,9 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (measure, weigh, train, distill, evaluate, report, demo, init, info):
+for command in (measure, weigh, train, distill, evaluate, certify, plan, report, demo, init, info):
     app.command(epilog=EPILOG)(command)
+app.command(epilog=AUDIT_EPILOG)(audit)
 app.add_typer(lab, name="lab")
 
 

@@ -96,6 +96,13 @@ def run_weigh(wanted: Wanted, out: Path | None, *, as_json: bool) -> None:
         )
     if wanted.held_out and held_out is None:
         notes.append(f"{material.name} has no validation rows: nothing is said about unseen data.")
+    epoch = None
+    if material.train.augment is None:
+        epoch = -(-len(material.train) // setting.batch_size)
+        notes.append(
+            f"an epoch takes each row once, in {epoch:,} steps: the noise at its end counts, which "
+            "is less than that of independent batches."
+        )
     report = variance_report(
         student,
         teacher,
@@ -103,6 +110,7 @@ def run_weigh(wanted: Wanted, out: Path | None, *, as_json: bool) -> None:
         learning_rate=setting.learning_rate,
         batch_size=setting.batch_size,
         momentum=setting.momentum,
+        steps_per_epoch=epoch,
         held_out=held_out,
         weight=setting.weight,
         n=wanted.rows,

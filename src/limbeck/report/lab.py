@@ -66,6 +66,7 @@ def _draw(axes: Axes, curve: Mapping[str, Any]) -> None:
         axes.plot(
             grid, _numbers(values), color=colour, linestyle=style, linewidth=1.4, label=_plain(name)
         )
+    log = bool(curve.get("log"))
     many = len(grid) > _MANY
     axes.plot(
         grid,
@@ -78,9 +79,11 @@ def _draw(axes: Axes, curve: Mapping[str, Any]) -> None:
     )
     shown = [v for _, values, *_ in lines for v in values] + list(curve["measured"])
     known = [v for v in shown if v is not None and v > 0]
-    if known and len(known) == len(shown) and max(known) > _SPREAD * min(known):
-        axes.set_yscale("log")
-    if len(grid) > 1 and min(grid) > 0 and max(grid) >= 1000 * min(grid) and not many:
+    wide = len(known) == len(shown) and bool(known) and max(known) > _SPREAD * min(known)
+    if wide or (log and known):
+        axes.set_yscale("log", nonpositive="mask")
+    far = len(grid) > 1 and min(grid) > 0 and max(grid) >= 1000 * min(grid) and not many
+    if far or (log and min(grid) > 0):
         axes.set_xscale("log")
     axes.set_title(_plain(curve["title"]), fontsize=9)
     axes.set_xlabel(_plain(curve["x_label"]))

@@ -16,10 +16,12 @@ from limbeck.weighting.fieller import Ratio, ratio_of, weight_estimate
 from limbeck.weighting.gradient_moments import GradientMoments
 from limbeck.weighting.laws import noise_floor
 from limbeck.weighting.products import MOMENTS
+from limbeck.weighting.reshuffling import reshuffled_share
 from limbeck.weighting.step_laws import effective_learning_rate, horizon as horizon_of
 
 
 BLOCKS = 16  # of units, for the jackknife
+LEAST_NOISE = 1e-9  # share; a full gradient has none
 Number = float | int
 
 
@@ -35,12 +37,14 @@ class WeightAdvice:
             where the moments hold none.
         diagnosis: What limits distillation.
         action: What would help most.
-        kappa: What the bias is multiplied with in ``horizon``, minus one; None where not known.
+        kappa: What the bias is multiplied with in ``horizon``, minus one, noise of whole epochs
+            included; None where not known.
         floor: Plateau of the excess training loss without distillation [nats].
         plateau: The same at the weight ``loss``, as predicted [nats]; None where that is None or
             unresolved.
         samples_needed: Rows that would resolve the bias; a least number where it is not resolved.
-        settings: Learning rate, batch size, momentum and horizon.
+        settings: Learning rate, batch size, momentum, horizon, steps of an epoch, and the share of
+            the noise that it leaves.
     """
 
     one_step: Estimate
@@ -89,6 +93,7 @@ def recommend_weight(
     batch_size: int,
     momentum: float = 0.0,
     horizon: int | None = None,
+    steps_per_epoch: int | None = None,
 ) -> WeightAdvice:
     r"""Return the distillation weight that measured moments ask for, with intervals.
 
@@ -105,6 +110,10 @@ def recommend_weight(
         momentum: Of u <- mom u + grad, in [0, 1): gamma becomes gamma / (1 - mom). Zero for
             averages that are normalised, as Adam's.
         horizon: Steps that are left; None is the long run.
+        steps_per_epoch: Where every epoch takes each row once: its steps. The noise that is left at
+            its end is smaller then (:func:`limbeck.weighting.reshuffling.reshuffled_share`, with
+            the measured curvature), and so are the weights of the long run and the floor. None:
+            independent batches, as where rows are augmented anew each time.
 
     Returns:
         The three weights, each clipped to [0, 1] with the unclipped in ``raw``; status
@@ -126,11 +135,17 @@ def recommend_weight(
         )
     rate = effective_learning_rate(learning_rate, momentum=momentum)
     growth, policy = _growth(moments, rate, horizon)
+    noise = 1.0
+    if steps_per_epoch is not None and horizon is None and moments.mu_hat is not None:
+        pace = rate * max(moments.mu_hat, 0.0)
+        noise = max(float(reshuffled_share(pace, steps_per_epoch)), LEAST_NOISE)
     settings = {
         "learning_rate": learning_rate,
         "batch_size": batch_size,
         "momentum": momentum,
         "horizon": horizon,
+        "steps_per_epoch": steps_per_epoch,
+        "noise_left": noise,
     }
     one_step = _by_ratio(moments, float(batch_size), {"kappa": 0.0})
     if growth is None:
@@ -139,9 +154,10 @@ def recommend_weight(
         )
         lasting = replace(lasting, value=min(lasting.value, lasting.upper))
     else:
+        growth /= noise
         lasting = _by_ratio(moments, batch_size * growth, {"kappa": growth - 1, "policy": policy})
         lasting = _used(lasting, moments)
-    loss = _by_loss(moments, rate, batch_size)
+    loss = _by_loss(moments, 4 * batch_size / (rate * noise))
     verdict = loss or lasting
     diagnosis = diagnosed(
         moments,
@@ -149,7 +165,7 @@ def recommend_weight(
         bias_factor=None if growth is None else batch_size * growth,
         resolved=verdict.status == "resolved",
     )
-    floor = noise_floor(moments.tr_gg, learning_rate=rate, batch_size=batch_size)
+    floor = noise * noise_floor(moments.tr_gg, learning_rate=rate, batch_size=batch_size)
     return WeightAdvice(
         one_step=one_step,
         horizon=lasting,
@@ -187,12 +203,11 @@ def _by_ratio(moments: GradientMoments, factor: float, settings: dict[str, Any])
     return _weight(moments, ratio, bottom, settings)
 
 
-def _by_loss(moments: GradientMoments, rate: float, batch_size: int) -> Estimate | None:
+def _by_loss(moments: GradientMoments, factor: float) -> Estimate | None:
     """Return the weight in loss units; its variances by leaving out blocks of units."""
     curvature = moments.curvature
     if curvature is None:
         return None
-    factor = 4 * batch_size / rate
     units, blocks = moments.units, min(BLOCKS, moments.units // 2)
     block = np.arange(units) * blocks // units
     row_block = np.repeat(block, moments.products.rows)

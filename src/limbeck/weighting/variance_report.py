@@ -170,6 +170,7 @@ def variance_report(
     batch_size: int,
     momentum: float = 0.0,
     horizon: int | None = None,
+    steps_per_epoch: int | None = None,
     held_out: Any = None,
     weight: float | None = None,
     n: int = 512,
@@ -198,6 +199,7 @@ def variance_report(
         batch_size: B.
         momentum: Of u <- mom u + grad, in [0, 1): gamma becomes gamma / (1 - mom).
         horizon: Steps that are left; None is the long run.
+        steps_per_epoch: Where epochs take each row once, as in :func:`limbeck.recommend_weight`.
         held_out: Rows that neither network saw, for the teacher's bias there.
         weight: The weight in use, in [0, 1], to be told about too.
         n: Rows of either kind, as the next six of :func:`limbeck.gradient_moments`.
@@ -256,7 +258,7 @@ def variance_report(
     if held_out is not None:
         unseen = gradient_moments(student, teacher, held_out, curvature=False, **options)
     setting = {"learning_rate": learning_rate, "batch_size": batch_size, "momentum": momentum}
-    advice = recommend_weight(moments, **setting, horizon=horizon)
+    advice = recommend_weight(moments, **setting, horizon=horizon, steps_per_epoch=steps_per_epoch)
     weights = sorted({*WEIGHTS, *(() if weight is None else (float(weight),))})
     outlooks = {
         name: outlook(moments, advice, value)

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from limbeck.checks import check_choice
 from limbeck.lab_result import LabResult, LabSettings
 from limbeck.weighting.lab.compressed import compressed
+from limbeck.weighting.lab.controllers import controllers
+from limbeck.weighting.lab.coverage import coverage
 from limbeck.weighting.lab.deep_linear import deep_linear
 from limbeck.weighting.lab.identities import identities
 from limbeck.weighting.lab.linear_case import least_squares
@@ -22,6 +24,8 @@ CASES: dict[str, Case] = {
     "logistic": logistic,
     "deep_linear": deep_linear,
     "compressed": compressed,
+    "coverage": coverage,
+    "controllers": controllers,
     "mlp": mlp,
     "mnist": mnist,
 }
@@ -32,8 +36,8 @@ def run_case(name: str, settings: LabSettings | None = None) -> LabResult:
     """Run one case: predict, measure and compare.
 
     Args:
-        name: "identities", "least_squares", "logistic", "deep_linear", "compressed", "mlp", or
-            "mnist", which needs images.
+        name: "identities", "least_squares", "logistic", "deep_linear", "compressed", "coverage",
+            "controllers", "mlp", or "mnist", which needs images.
         settings: Whether the run is quick, its seed, images and sizes; None for a full run.
 
     Returns:

@@ -1,0 +1,1 @@
+"""Simulations that the limits over finite domains must pass, case by case."""

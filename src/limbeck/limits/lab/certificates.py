@@ -1,0 +1,131 @@
+"""Case ``certificates``: the missing mass bounds the risk, and can be told from the data alone."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from limbeck.lab_result import Check, LabCurve, LabResult, LabSettings, compare, line
+from limbeck.limits.dense import sampled_rows, total_variation
+from limbeck.limits.exact_risk import expected_missing_mass
+from limbeck.limits.finite_law import FiniteLaw
+from limbeck.limits.instances import dirichlet_law, zipf_law
+from limbeck.limits.lab.running import ERRORS, generator, near, portions, result
+
+
+SIZE, EXPONENT, CONCENTRATION, LAW_SEED = 60, 1.1, 0.3, 20231007
+GRID = (500, 2000, 8000, 32000)
+RUNS, LAWS, LAW_RUNS = {"full": 1000, "quick": 60}, {"full": 150, "quick": 30}, 20
+RATIO, RATIO_WITHIN = 6.5, 1.0
+SLACK = 1e-12
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """What independent runs gave: true numbers and their estimates, each [runs]."""
+
+    missing: np.ndarray
+    risk: np.ndarray
+    good_turing: np.ndarray
+    sharper: np.ndarray
+
+
+def draw(law: FiniteLaw, n: int, runs: int, random: np.random.Generator) -> Drawn:
+    """Return missing masses, risks of sampled probabilities, and both estimates, by run."""
+    parts = []
+    for size in portions(runs, law.inputs * law.labels):
+        counts = law.pair_counts(n, random, runs=size)
+        seen, at = counts > 0, counts.sum(2)
+        left = np.maximum(1 - np.where(seen, law.rows, 0.0).sum(2), 0.0)
+        off = total_variation(sampled_rows(seen, law.rows), law.rows) @ law.input_law
+        once = np.where(counts == 1, law.rows, 0.0).sum(2)
+        terms = np.where(at == 1, 1.0, at * left + once)
+        parts.append(
+            (
+                np.where(seen, 0.0, law.pairs).sum((1, 2)),
+                off,
+                (counts == 1).sum((1, 2)) / n,
+                terms.sum(1) / n,
+            )
+        )
+    return Drawn(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+def certificates(settings: LabSettings) -> LabResult:
+    r"""Check Good-Turing, its sharper form, and :math:`R \le m_0` in every run.
+
+    Args:
+        settings: Quick takes fewer runs and laws.
+
+    Returns:
+        Checks of means, spreads and the bound on Zipf inputs and on random laws, and risks
+        against n.
+
+    Source:
+        Derived, for the setting of Zhao and Zhu (2023), arXiv:2310.07838.
+    """
+    began, size = time.perf_counter(), "quick" if settings.quick else "full"
+    random = generator(settings, "certificates")
+    law = dirichlet_law(
+        SIZE,
+        SIZE,
+        np.random.default_rng(LAW_SEED),  # the law is always the same one
+        input_law=zipf_law(SIZE, EXPONENT),
+        concentration=CONCENTRATION,
+    )
+    checks, found = [], [draw(law, n, RUNS[size], random) for n in GRID]
+    for n, one in zip(GRID, found, strict=True):
+        expected = expected_missing_mass(law.pairs, n)
+        before = expected_missing_mass(law.pairs, n - 1)
+        checks.append(near(f"n = {n}: missing mass", one.missing, expected))
+        checks.append(near(f"n = {n}: Good-Turing", one.good_turing, before))
+        checks.append(near(f"n = {n}: sharper Good-Turing", one.sharper, before))
+    checks.append(_ratio(found[-1], quick=settings.quick))
+    worst = max(float((one.risk - one.missing).max()) for one in found)
+    checks.append(compare("largest risk less missing mass", worst, 0.0, SLACK, "at_most"))
+    checks.append(_random_laws(LAWS[size], random))
+    curve = LabCurve(
+        "Zipf inputs, Dirichlet rows",
+        "draws",
+        "missing mass of pairs",
+        line(GRID),
+        line([one.missing.mean() for one in found]),
+        line([expected_missing_mass(law.pairs, n) for n in GRID]),
+        {
+            "sharper Good-Turing": line([one.sharper.mean() for one in found]),
+            "risk": line([one.risk.mean() for one in found]),
+        },
+        log=True,
+    )
+    return result("certificates", settings, began, checks, [curve], {"runs": RUNS[size]})
+
+
+def _ratio(last: Drawn, *, quick: bool) -> Check:
+    """Judge how many times less the sharper estimate spreads."""
+    errors = last.good_turing - last.missing, last.sharper - last.missing
+    ratio = float(np.std(errors[0], ddof=1) / np.std(errors[1], ddof=1))
+    # A ratio of standard deviations of r runs has a relative standard error of about 1 / sqrt(r).
+    noise = ERRORS * ratio / np.sqrt(len(last.risk)) if quick else 0.0
+    text = f"n = {GRID[-1]}: spread of Good-Turing / sharper"
+    return compare(text, ratio, RATIO, max(RATIO_WITHIN, noise), "at_least")
+
+
+def _random_laws(laws: int, random: np.random.Generator) -> Check:
+    """Look for a law and a run with a risk above the missing mass."""
+    worst = -1.0
+    for _ in range(laws):
+        inputs, labels = int(random.integers(5, 60)), int(random.integers(3, 60))
+        law = dirichlet_law(
+            inputs,
+            labels,
+            random,
+            input_law=float(random.choice([0.1, 1.0, 10.0])),
+            concentration=float(random.choice([0.05, 0.5, 5.0])),
+        )
+        n = max(1, int(inputs * labels * random.choice([0.5, 2.0, 10.0, 50.0])))
+        one = draw(law, n, LAW_RUNS, random)
+        worst = max(worst, float((one.risk - one.missing).max()))
+    name = f"{laws} random laws, {LAW_RUNS} runs each: largest risk less missing mass"
+    return compare(name, worst, 0.0, SLACK, "at_most")
