@@ -117,7 +117,8 @@ class Loop:
 
     def weigh(self, adaptive: AdaptiveWeight) -> None:
         """Let the distillation weight be chosen while training."""
-        epoch = len(self.batches_of(0))
+        # An augmented row is another one in the next epoch: no epoch takes out what it put in.
+        epoch = len(self.batches_of(0)) if self.data.augment is None else None
         self.weighing = Weighing(
             self.inner, adaptive, self.options, self.steps, epoch, self._autocast
         )

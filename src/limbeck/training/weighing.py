@@ -131,7 +131,7 @@ class Weighing:
         adaptive: Decides.
         options: Of the run: optimiser, momentum.
         steps: Of the whole run.
-        steps_per_epoch: Of an epoch, which takes every row once.
+        steps_per_epoch: Of an epoch that takes every row once, None where rows are augmented.
         autocast: Gives the context that forward passes run in.
     """
 
@@ -141,7 +141,7 @@ class Weighing:
         adaptive: AdaptiveWeight,
         options: Options,
         steps: int,
-        steps_per_epoch: int,
+        steps_per_epoch: int | None,
         autocast: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext,
     ) -> None:
         self.step, self.adaptive, self.options = step, adaptive, options
@@ -241,7 +241,7 @@ class Weighing:
                 "difference": tuple(bias),
                 "curvature": self.curvature.value,
                 "steps_per_epoch": self.steps_per_epoch,
-                "epoch": number // self.steps_per_epoch,
+                "epoch": number // (self.steps_per_epoch or 1),
             }
         self.adaptive.observe(number, **measured)
         self._last = number
