@@ -19,7 +19,8 @@ from typing import Any
 import torch
 from common import write
 
-from limbeck.cli.demo import CONTROL, Plan, labelled_alone, student_rows, trained
+from limbeck.cli.demo import trained
+from limbeck.cli.demo_material import CONTROL, Plan, labelled_alone, student_rows
 from limbeck.data import Data
 from limbeck.zoo.data import DataSet, load_dataset
 from limbeck.zoo.data.splits import cut

@@ -9,7 +9,7 @@ import torch
 from rich.console import Console
 
 from limbeck.checks import ArgumentError, CheckpointError
-from limbeck.cli import demo, demo_telling
+from limbeck.cli import demo, demo_queries, demo_telling
 from limbeck.cli.demo_bits import bits_sentence, held_out
 from limbeck.cli.demo_weight import advice_sentence
 from limbeck.estimates import Estimate
@@ -22,8 +22,9 @@ from limbeck.zoo.data.splits import cut
 
 pytestmark = pytest.mark.slow
 
-TINY = demo.Plan(epochs=2, teacher_epochs=3)
+TINY = demo.Plan(epochs=2, teacher_epochs=3, query_epochs=1)
 STUDENTS = ["control", "label-smoothing", "kd", "itrd"]
+asked = []  # students of the chapter on queries: start, rows, result
 weighed = []  # students of the chapter on the weight: start, rows, result
 
 
@@ -32,10 +33,12 @@ def done(tmp_path_factory):
     """Run a small demo once; keep what each training was given."""
     folder, given = tmp_path_factory.mktemp("demo"), []
     weighed.clear()
+    asked.clear()
 
     def watched(student, teacher, data, **options):
         start = {name: part.clone() for name, part in student.state_dict().items()}
-        kept = given if options["out"] is not None else weighed
+        apart = asked if options["weight"] == 1.0 else weighed
+        kept = given if options["out"] is not None else apart
         result = distill(student, teacher, data, **options)
         kept.append((start, teacher, data, options) if kept is given else (start, data, result))
         return result
@@ -108,7 +111,57 @@ def test_the_chapter_on_the_weight_says_what_was_measured(done):
         assert f'<th scope="row">{row[0]}</th><td class="n">{row[1]}</td>' in page
     assert "Diagnosis" in page
     saved = RunRecord.open(summary.folder).settings["chapters"]
-    assert saved == [summary.weights]
+    assert saved == [summary.weights, summary.queries]
+
+
+def pixels(rows):
+    return rows.source.inputs.float() / 255
+
+
+def test_the_chapter_on_queries_says_how_far_its_students_are(done):
+    summary, _ = done
+    teacher = load(summary.folder / "teacher" / "seed0")
+    x = pixels(held_out(load_dataset("digits", validation=0.2)))
+    with torch.no_grad():
+        p = teacher(x).softmax(1)
+        away = [0.5 * (run[2].student(x).softmax(1) - p).abs().sum(1).mean() for run in asked]
+    table = summary.queries["rows"]
+    assert [row[0] for row in table] == list(demo_queries.TITLES.values())
+    assert len(asked) == 18
+    counts = [len(run[1]) for run in asked[:6]]
+    assert counts == sorted(counts)
+    assert all(int((run[1].targets >= 0).sum()) == 0 for run in asked)
+    for at, row in enumerate(table):
+        for size in range(3):
+            pair = away[6 * at + 2 * size : 6 * at + 2 * size + 2]
+            assert float(row[1 + size]) == pytest.approx(float(sum(pair)) / 2, abs=6e-4)
+    assert summary.queries["columns"][1:4] == [f"{count} queries" for count in counts[::2]]
+
+
+def test_the_fitted_gain_is_that_of_the_curve():
+    measured = [(size, 0.05 + 3 / size) for size in (100, 200, 400)]
+    assert demo_queries.gain_of("soft_labels", measured).startswith(f"{3 / 400 - 3 / 500:.4f} ")
+    halves = [(size, 0.05 + 3 / size**0.5) for size in (100, 200, 400)]
+    expected = 3 / 20 - 3 / 500**0.5
+    assert demo_queries.gain_of("hard_labels", halves).startswith(f"{expected:.4f} ")
+
+
+def test_the_certificate_is_that_of_sampled_answers(done):
+    summary, _ = done
+    student, teacher = (load(summary.folder / name / "seed0") for name in ("kd", "teacher"))
+    rows = held_out(load_dataset("digits", validation=0.2))
+    answers = demo_queries.answers(teacher, rows)
+    with torch.no_grad():
+        p, t = (model(pixels(rows)).double().softmax(1) for model in (student, teacher))
+    at = torch.arange(len(rows)), torch.tensor([one.label for one in answers])
+    for number, answer in zip(t[at].log(), answers, strict=True):
+        assert answer.log_probability == pytest.approx(number.item(), abs=1e-9)
+    drawn = torch.bincount(at[1], minlength=10) / len(rows)
+    assert (drawn - t.mean(0)).abs().max() < 0.06  # three standard errors of 791 draws
+    found = demo_queries.certified(student, teacher, rows)
+    expected = (1 - p[at] / t[at]).clamp_min(0).mean().item()
+    assert found.total_variation.value == pytest.approx(expected, abs=1e-4)
+    assert demo_queries.certificate_sentence(found) == summary.queries["paragraphs"][1]
 
 
 def test_an_advice_that_is_not_resolved_has_no_number():

@@ -11,6 +11,7 @@ from limbeck import plan
 from limbeck.checks import ArgumentError, DataError, ShapeError
 from limbeck.limits.pilot_curve import fit_curve
 from limbeck.limits.pilot_errors import read_errors
+from limbeck.limits.pilot_profile import profile_size
 
 
 QUICK = settings(max_examples=8, deadline=None, derandomize=True)
@@ -64,6 +65,8 @@ def test_the_interval_is_a_profile():
     sizes = np.repeat(SIZES, 3)
     errors = (0.03 + 3 * sizes**-0.5) * (1 + 0.02 * generator.standard_normal(12))
     fit = fit_curve(sizes, errors, exponent=0.5)
+    curve_at = np.array([fit.error_at(n) for n in SIZES])
+    assert fit.groups.weights == pytest.approx(curve_at**-2.0, rel=1e-4)  # relative errors
     weights = np.repeat(fit.groups.weights, 3)
 
     def misfit(queries):
@@ -82,6 +85,11 @@ def test_the_interval_is_a_profile():
     for end in (found.lower, found.upper):
         assert misfit(end) == pytest.approx(limit, rel=1e-4)
     assert found.settings == {"interval": "profile", "confidence": 0.95}
+    # a target below the floor: curves fall, so no floor is above it
+    target = 0.02
+    for queries in (1e3, 1e6, 1e9):
+        found = profile_size(fit.groups, target, np.array([queries]), np.array([0.5]))
+        assert found[0] == pytest.approx(misfit(queries), rel=1e-6)
 
 
 CASES = [  # floor, scale, exponent, target, noise
@@ -196,7 +204,8 @@ def test_errors_are_read_from_a_file(tmp_path):
         plan(error=0.05, pilot=path).hard_labels
         == plan(error=0.05, pilot={"hard_labels": (sizes, errors)}).hard_labels
     )
-    assert plan(error=0.05, pilot=path, language_model=True).settings["language_model"]
+    made = plan(error=0.05, pilot=str(path), language_model=True)
+    assert made.settings == {"pilot": "errors.csv", "language_model": True, "value_bytes": 2}
 
 
 @pytest.mark.parametrize(

@@ -5,19 +5,28 @@ from __future__ import annotations
 import re
 import shutil
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from limbeck.checks import ArgumentError, CheckpointError
-from limbeck.cli.demo_bits import measured
+from limbeck.cli import demo_queries
+from limbeck.cli.demo_bits import held_out, measured
+from limbeck.cli.demo_material import (
+    CONTROL,
+    Plan,
+    arrays_of,
+    labelled_alone,
+    network,
+    student_images,
+    student_rows,
+)
 from limbeck.cli.demo_telling import bar, print_summary
 from limbeck.cli.demo_weight import chapter, compared, weighed
-from limbeck.data import Arrays, Data
+from limbeck.data import Data
 from limbeck.information.threads import one_thread
 from limbeck.record import FILE_NAME, RunRecord, this_command
 from limbeck.report.bits import MEASURED as MEASURED_FOLDER
@@ -25,15 +34,13 @@ from limbeck.report.comparison import Comparison, compare
 from limbeck.report.html import write_report
 from limbeck.report.reading import TEACHER
 from limbeck.tasks import Classification
-from limbeck.training.building import build
 from limbeck.training.distil import Result, distill
 from limbeck.training.measurement import Measurement
 from limbeck.training.weighing import Weight
 from limbeck.zoo.data import DataSet, load_dataset
-from limbeck.zoo.data.splits import cut, hide_labels
+from limbeck.zoo.data.splits import cut
 
 
-CONTROL = "control"
 MEASURED = (CONTROL, "kd", "itrd")
 WEIGHED = 2  # seeds with other weights of KD
 _TITLES = {
@@ -44,40 +51,6 @@ _TITLES = {
     "itrd": "ITRD",
 }
 _SEED = re.compile(r"seed\d+")
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What the demo does; every choice was made on validation images, with other seeds.
-
-    ``benchmarks/demo_search.py`` repeats the search: every network has the learning rate, and every
-    student the rows, that serve it best.
-
-    Attributes:
-        labels: How many of the students' images have labels.
-        teacher: Width and depth of the teacher, a ``small_cnn``.
-        student: Width and depth of the students.
-        teacher_epochs: Epochs of the teacher.
-        epochs: Epochs of every student.
-        batch_size: Rows of a step.
-        learning_rates: Of every network by name.
-    """
-
-    labels: int = 50
-    teacher: tuple[int, int] = (24, 3)
-    student: tuple[int, int] = (8, 2)
-    teacher_epochs: int = 20
-    epochs: int = 20
-    batch_size: int = 32
-    learning_rates: Mapping[str, float] = field(
-        default_factory=lambda: {
-            TEACHER: 0.05,
-            CONTROL: 0.8,
-            "label-smoothing": 1.6,
-            "kd": 0.4,
-            "itrd": 0.2,
-        }
-    )
 
 
 @dataclass(frozen=True)
@@ -92,6 +65,7 @@ class DemoSummary:
         measurement: What of the teacher's knowledge each student of the first seed lacks [bits],
             and an untrained one.
         weights: The chapter on the weight, as the report has it.
+        queries: The chapter on what more queries to the teacher would buy, with a certificate.
         seconds: Wall-clock seconds of the whole.
     """
 
@@ -101,6 +75,7 @@ class DemoSummary:
     teacher_accuracy: float
     measurement: Measurement
     weights: dict[str, Any]
+    queries: dict[str, Any]
     seconds: float
 
 
@@ -133,13 +108,13 @@ def run_demo(
     plan, folder, started = plan or Plan(), Path(out), time.monotonic()
     _clear(folder)
     digits = load_dataset("digits", validation=0.2)
-    mine, theirs = cut(_arrays(digits).targets, 0.5, 0, "teacher and students")
+    mine, theirs = cut(arrays_of(digits).targets, 0.5, 0, "teacher and students")
     summary = _summary(plan, digits, seeds, (len(mine), len(theirs)))
     summary.save(folder)
     records: dict[str, list[RunRecord]] = {name: [] for name in _TITLES}
     first: dict[str, nn.Module] = {"untrained": network(digits, "student", 0, plan)}
     taught_by_kd: list[Result] = []
-    with bar(3 + seeds * (len(_TITLES) - 1), shown=progress) as tell:
+    with bar(4 + seeds * (len(_TITLES) - 1), shown=progress) as tell:
         tell(_TITLES[TEACHER])
         guide = trained(digits, digits.train.subset(mine), None, TEACHER, 0, plan, folder)
         records[TEACHER].append(guide.record)
@@ -164,6 +139,8 @@ def run_demo(
                     taught_by_kd.append(run)
         tell("weighing how much to distil")
         weight_chapter = _weigh(digits, theirs, guide.student, taught_by_kd, plan)
+        tell("asking the teacher")
+        query_chapter = _ask(digits, theirs, guide.student, taught_by_kd[0].student, plan)
         tell("measuring what is left to distil")
         measuring = time.monotonic()
         measurement = measured(digits, guide.student, first, folder)
@@ -173,7 +150,7 @@ def run_demo(
     summary.results = {
         row.name: {"test": {"accuracy": row.estimate.value}} for row in comparison.rows
     }
-    summary.settings["chapters"] = [weight_chapter]
+    summary.settings["chapters"] = [weight_chapter, query_chapter]
     summary.status = "finished"
     summary.time = {"seconds": time.monotonic() - started, "measuring": measuring}
     summary.save(folder)
@@ -185,38 +162,12 @@ def run_demo(
         guide.record.results["last"]["test"]["accuracy"],
         measurement,
         weight_chapter,
+        query_chapter,
         time.monotonic() - started,
     )
     if progress:
         print_summary(found, guide.record, _TITLES)
     return found
-
-
-def student_rows(digits: DataSet, positions: Tensor, labels: int, seed: int) -> Data:
-    """Return the students' images: all of them, then the labelled ones again.
-
-    Which images are labelled depends on the seed. They are repeated so often that about half of
-    all rows are labelled; every repetition is augmented by itself.
-    """
-    source = _arrays(digits)
-    targets = hide_labels(source.targets[positions], labels, seed)
-    labelled = (targets >= 0).nonzero()[:, 0]
-    missing = max(len(positions) - 2 * len(labelled), 0)
-    again = labelled.repeat(-(-missing // len(labelled)))[:missing]
-    rows = torch.cat([torch.arange(len(positions)), again])
-    return Data(
-        (source.inputs[positions][rows], targets[rows]),
-        augment=digits.train.augment,
-        class_names=digits.class_names,
-        name="the students' images",
-    )
-
-
-def labelled_alone(rows: Data) -> Data:
-    """Return as many rows as these, but the labelled ones alone, again and again."""
-    assert rows.targets is not None  # student_rows gives targets
-    labelled = (rows.targets >= 0).nonzero()[:, 0]
-    return rows.subset(labelled.repeat(-(-len(rows) // len(labelled)))[: len(rows)])
 
 
 @one_thread()  # networks this small lose more to the handing out of work than they gain
@@ -277,32 +228,35 @@ def _weigh(
     return chapter(advice, runs)
 
 
-def network(digits: DataSet, name: str, seed: int, plan: Plan) -> nn.Module:
-    """Return a network as it is before training: the teacher's, or a student's."""
-    width, depth = plan.teacher if name == TEACHER else plan.student
-    return build(
-        "zoo:small_cnn",
-        seed=seed,
-        width=width,
-        depth=depth,
-        num_classes=digits.classes,
-        channels=digits.channels,
-    )
-
-
-class _Images:
-    """Images and targets of a data set that is held in memory."""
-
-    def __init__(self, inputs: Tensor, targets: Tensor) -> None:
-        self.inputs, self.targets = inputs, targets
-
-
-def _arrays(digits: DataSet) -> _Images:
-    source = digits.train.source
-    assert isinstance(source, Arrays)  # digits are small
-    assert isinstance(source.inputs, Tensor)
-    assert source.targets is not None
-    return _Images(source.inputs, source.targets)
+@one_thread()
+def _ask(
+    digits: DataSet, theirs: Tensor, teacher: nn.Module, student: nn.Module, plan: Plan
+) -> dict[str, Any]:
+    """Return the chapter on queries: errors by their number and kind, and a certificate."""
+    rows, fresh = student_images(digits, theirs), held_out(digits)
+    truth = demo_queries.probabilities(teacher, fresh)
+    errors: dict[str, list[tuple[int, float]]] = {}
+    for privilege, loss in demo_queries.LOSSES.items():
+        for share, seed in product(demo_queries.SHARES, range(demo_queries.REPEATS)):
+            count = round(share * len(theirs))
+            made = distill(
+                network(digits, privilege, seed, plan),
+                teacher,
+                demo_queries.unlabelled(rows, count),
+                loss=loss(seed),
+                weight=1.0,
+                seed=seed,
+                out=None,
+                epochs=max(1, round(plan.query_epochs / share)),
+                batch_size=plan.batch_size,
+                learning_rate=plan.learning_rates["kd"],
+                schedule="cosine",
+                device="cpu",
+                progress=False,
+            ).student
+            error = demo_queries.distance(made, truth, fresh)
+            errors.setdefault(privilege, []).append((count, error))
+    return demo_queries.chapter(errors, demo_queries.certified(student, teacher, fresh))
 
 
 def _summary(plan: Plan, digits: DataSet, seeds: int, parts: tuple[int, int]) -> RunRecord:

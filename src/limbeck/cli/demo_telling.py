@@ -79,6 +79,7 @@ def print_summary(found: DemoSummary, teacher: RunRecord, titles: Mapping[str, s
     console.print(bits_sentence(found.measurement), markup=False)
     console.print(found.weights["paragraphs"][0], markup=False)
     told = "; ".join(f"{row[0]}: {row[1]}" for row in found.weights["rows"])
+    console.print(found.queries["paragraphs"][1], markup=False)
     console.print(f"Test accuracy by the weight of KD (first seeds): {told}.", markup=False)
     for warning in comparison.warnings:
         console.print(f"warning: {warning}", markup=False)

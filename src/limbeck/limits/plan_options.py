@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 from limbeck.checks import ArgumentError
@@ -81,7 +82,9 @@ class Options:
         """Return what was given, for JSON; a law and a pilot by what they are."""
         said = {field.name: getattr(self, field.name) for field in fields(self)}
         for name in ("law", "pilot"):
-            if said[name] is not None and not isinstance(said[name], str):
+            if isinstance(said[name], str | Path):
+                said[name] = Path(said[name]).name
+            elif said[name] is not None:
                 said[name] = type(said[name]).__name__
         left_out = ("error", "confidence")
         return {
