@@ -15,7 +15,7 @@ def rows(plan: Plan) -> list[tuple[str, ...]]:
     """Return a row a privilege under :data:`COLUMNS`; a dash where nothing can be said."""
     return [
         (
-            one.privilege,
+            one.privilege.replace("_", " "),
             _count(one.impossible_below),
             _planning(one),
             _count(one.sufficient),
