@@ -5,10 +5,11 @@ Student resnet20, teacher resnet56, images of 32 x 32 in memory, KD, batch 128.
 1. ``limbeck.gradient_moments`` with n = 512, by every way, as a share of an epoch of 50,000
    images: that is what measuring once an epoch would add. The curvature is left out: its solver
    takes minutes on this network.
-2. ``weight="auto"``, which measures every 20 steps and looks at the curvature every 200: steps of
-   one run are told apart by their number and timed from inside, from one batch to the next. The
-   share is ((measured - plain) + (with curvature - measured) / 10) / (20 plain), of medians, with a
-   95 % bootstrap interval.
+2. ``weight="auto"``, which at this batch size measures every 16 steps, and in a run of 60 epochs
+   looks at the curvature 34 times: at the first doublings of its 1,464 measurements, and every
+   128,000 rows. Steps of one run are told apart and timed from inside, from one batch to the next.
+   The share is ((measured - plain) / 16 + 34 (with curvature - measured) / 23,437) / plain, of
+   medians, with a 95 % bootstrap interval.
 
     python benchmarks/weighting_cost.py [--quick]
 
@@ -28,11 +29,14 @@ from torch import Tensor
 
 import limbeck
 from limbeck.data import Data
-from limbeck.training import weighing
+from limbeck.types import Batch
+from limbeck.weighting.running_curvature import ROWS as RUNNING_ROWS, SPARE, RunningCurvature
 from limbeck.zoo.networks import Network, network
 
 
-BATCH, ROWS, EPOCH, EVERY, CURVED = 128, 512, 50_000, 20, 10
+BATCH, ROWS, EPOCH, EPOCHS, EVERY = 128, 512, 50_000, 60, 16
+STEPS = EPOCHS * EPOCH // BATCH
+LOOKS = int(np.log2(STEPS / EVERY)) + 1 + STEPS * BATCH // (SPARE * RUNNING_ROWS)
 TARGET = 0.05
 METHODS = ("gram", "per_sample", "groups", "probes", "last_layer")
 
@@ -50,16 +54,22 @@ def images(count: int) -> tuple[Tensor, Tensor]:
 
 def steps(count: int) -> dict[str, list[float]]:
     """Time the steps of one run by kind; every fourth is measured, to see many."""
-    often, curved = 4, 3
+    often, often_curved = 4, 6 * BATCH
     stamps: list[float] = []
+    looks: list[bool] = []
+    real = RunningCurvature.collect
 
     def stamp(inputs: Tensor, index: Tensor, view: Tensor) -> Tensor:  # noqa: ARG001
         stamps.append(time.perf_counter())
         return inputs
 
+    def collect(self: RunningCurvature, batch: Batch, rows: int) -> bool:
+        self._passed += SPARE * self.rows // often_curved * rows
+        looks.append(real(self, batch, 0))
+        return looks[-1]
+
     student, teacher = models()
-    before = weighing.CURVATURE_EVERY
-    weighing.CURVATURE_EVERY = curved
+    RunningCurvature.collect = collect
     try:
         limbeck.distill(
             student,
@@ -75,7 +85,7 @@ def steps(count: int) -> dict[str, list[float]]:
             force=True,  # labels without meaning
         )
     finally:
-        weighing.CURVATURE_EVERY = before
+        RunningCurvature.collect = real
     found: dict[str, list[float]] = {"plain": [], "measured": [], "with curvature": []}
     # The preflight reads batches too; the last stamps are the steps'.
     times = np.diff(stamps[-count:])
@@ -83,7 +93,7 @@ def steps(count: int) -> dict[str, list[float]]:
         if step % often:
             kind = "plain"
         else:
-            kind = "with curvature" if step // often % curved == 0 else "measured"
+            kind = "with curvature" if looks[step // often] else "measured"
         if step > 0:  # the first warms the caches
             found[kind].append(float(seconds))
     return found
@@ -93,7 +103,7 @@ def added(found: dict[str, list[float]]) -> dict[str, Any]:
     """Return what measuring adds, as a share of training time."""
 
     def share(plain: float, measured: float, curved: float) -> float:
-        return ((measured - plain) + (curved - measured) / CURVED) / (EVERY * plain)
+        return ((measured - plain) / EVERY + LOOKS * (curved - measured) / STEPS) / plain
 
     kinds = [np.array(found[kind]) for kind in ("plain", "measured", "with curvature")]
     source = np.random.default_rng(0)
