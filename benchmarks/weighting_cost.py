@@ -90,10 +90,7 @@ def steps(count: int) -> dict[str, list[float]]:
     # The preflight reads batches too; the last stamps are the steps'.
     times = np.diff(stamps[-count:])
     for step, seconds in enumerate(times):
-        if step % often:
-            kind = "plain"
-        else:
-            kind = "with curvature" if looks[step // often] else "measured"
+        kind = "plain" if step % often else "with curvature" if looks[step // often] else "measured"
         if step > 0:  # the first warms the caches
             found[kind].append(float(seconds))
     return found
