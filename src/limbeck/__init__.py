@@ -103,6 +103,10 @@ if TYPE_CHECKING:
     from limbeck.weighting.gradient_moments import GradientMoments as GradientMoments
     from limbeck.weighting.meter import WeightMeter as WeightMeter
     from limbeck.weighting.moments import gradient_moments as gradient_moments
+    from limbeck.weighting.moments_of_teachers import (
+        TeachersMoments as TeachersMoments,
+        moments_of_teachers as moments_of_teachers,
+    )
     from limbeck.weighting.variance_report import (
         VarianceReport as VarianceReport,
         variance_report as variance_report,
@@ -193,6 +197,8 @@ _HOME = {
     "GradientMoments": "limbeck.weighting.gradient_moments",
     "WeightAdvice": "limbeck.weighting.advice",
     "gradient_moments": "limbeck.weighting.moments",
+    "TeachersMoments": "limbeck.weighting.moments_of_teachers",
+    "moments_of_teachers": "limbeck.weighting.moments_of_teachers",
     "recommend_weight": "limbeck.weighting.advice",
     "VarianceReport": "limbeck.weighting.variance_report",
     "variance_report": "limbeck.weighting.variance_report",

@@ -47,7 +47,8 @@ class HbarController:
     replacement leaves, where its steps are told. They are traces of covariances of a sample (fast
     average), U is the squared length of the mean of h (slow average of both vectors: it needs
     memory for twice the parameters), unbiased as the halves are independent. 0 / 0 (the teacher
-    agrees with the labels) gives 0. A measurement that is not finite, as when a scaled loss overflows, is left out.
+    agrees with the labels) gives 0. A measurement that is not finite, as when a scaled loss
+    overflows, is left out.
 
     The interval is Fieller's for c / D, D = v + (2 B / (gamma mu)) U with U not clipped: the
     variances of c and v and their covariance are those of the fast average; that of U is 4 times
