@@ -30,7 +30,11 @@ from torch import Tensor
 import limbeck
 from limbeck.data import Data
 from limbeck.types import Batch
-from limbeck.weighting.running_curvature import ROWS as RUNNING_ROWS, SPARE, RunningCurvature
+from limbeck.weighting.controlling.running_curvature import (
+    ROWS as RUNNING_ROWS,
+    SPARE,
+    RunningCurvature,
+)
 from limbeck.zoo.networks import Network, network
 
 

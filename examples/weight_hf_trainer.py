@@ -7,8 +7,8 @@ import torch
 from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainingArguments
 
 import limbeck as lb
-from limbeck.weighting.adaptive import AdaptiveWeight
-from limbeck.weighting.meter import WeightMeter
+from limbeck.weighting.controlling.adaptive import AdaptiveWeight
+from limbeck.weighting.controlling.meter import WeightMeter
 
 
 class DistillingTrainer(Trainer):

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import limbeck as lb
-from limbeck.weighting.adaptive import AdaptiveWeight
-from limbeck.weighting.meter import WeightMeter
+from limbeck.weighting.controlling.adaptive import AdaptiveWeight
+from limbeck.weighting.controlling.meter import WeightMeter
 
 
 class Distilled(lightning.LightningModule):

@@ -6,8 +6,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import limbeck as lb
-from limbeck.weighting.adaptive import AdaptiveWeight
-from limbeck.weighting.meter import WeightMeter
+from limbeck.weighting.controlling.adaptive import AdaptiveWeight
+from limbeck.weighting.controlling.meter import WeightMeter
 
 
 BATCH, RATE = 32, 0.5

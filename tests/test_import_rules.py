@@ -31,7 +31,7 @@ BY_NAME = {("limbeck.training.building", "limbeck.zoo.networks")}
 # A measurement that is saved is drawn: the figures get its record as JSON has it, never a model.
 DRAWN = {
     ("limbeck.training.measurement", "limbeck.report.atoms"),
-    ("limbeck.weighting.variance_report", "limbeck.report.weights"),
+    ("limbeck.weighting.reporting.variance_report", "limbeck.report.weights"),
 }
 EXCEPTIONS = BY_NAME | DRAWN
 # Import what the user, or a table of public names, asks for.
@@ -141,7 +141,7 @@ def test_exceptions_are_used():
         ("limbeck.losses.kd", "def f():\n    from scipy.stats import norm"),
         ("limbeck.report.html", "from limbeck.training.loop import Loop"),
         ("limbeck.report.html", "from limbeck.losses import KD"),
-        ("limbeck.weighting.moments", "from limbeck.information import pid"),
+        ("limbeck.weighting.measuring.moments", "from limbeck.information import pid"),
         ("limbeck.training.loop", "from limbeck.zoo.data import sets"),
         (
             "limbeck.training.loop",

@@ -24,12 +24,12 @@ if TYPE_CHECKING:
         pid_from_posteriors as pid_from_posteriors,
     )
     from limbeck.information.pid_estimate import PIDEstimate as PIDEstimate
-    from limbeck.limits.audit import audit as audit
-    from limbeck.limits.audit_result import Audit as Audit
-    from limbeck.limits.certificate import Certificate as Certificate
-    from limbeck.limits.comparison import StudentComparison as StudentComparison
-    from limbeck.limits.plan import plan as plan
-    from limbeck.limits.plan_result import Plan as Plan
+    from limbeck.limits.auditing.audit import audit as audit
+    from limbeck.limits.auditing.result import Audit as Audit
+    from limbeck.limits.distance.certificate import Certificate as Certificate
+    from limbeck.limits.distance.comparison import StudentComparison as StudentComparison
+    from limbeck.limits.planning.plan import plan as plan
+    from limbeck.limits.planning.result import Plan as Plan
     from limbeck.losses import (
         AdaptiveControlVariate as AdaptiveControlVariate,
         LazyLogits as LazyLogits,
@@ -95,19 +95,19 @@ if TYPE_CHECKING:
     from limbeck.training.measurement import Measurement as Measurement
     from limbeck.training.saving import load as load
     from limbeck.types import Batch as Batch, Outputs as Outputs
-    from limbeck.weighting.adaptive import AdaptiveWeight as AdaptiveWeight
-    from limbeck.weighting.advice import (
-        WeightAdvice as WeightAdvice,
-        recommend_weight as recommend_weight,
-    )
-    from limbeck.weighting.gradient_moments import GradientMoments as GradientMoments
-    from limbeck.weighting.meter import WeightMeter as WeightMeter
-    from limbeck.weighting.moments import gradient_moments as gradient_moments
-    from limbeck.weighting.moments_of_teachers import (
+    from limbeck.weighting.controlling.adaptive import AdaptiveWeight as AdaptiveWeight
+    from limbeck.weighting.controlling.meter import WeightMeter as WeightMeter
+    from limbeck.weighting.measuring.gradient_moments import GradientMoments as GradientMoments
+    from limbeck.weighting.measuring.moments import gradient_moments as gradient_moments
+    from limbeck.weighting.measuring.moments_of_teachers import (
         TeachersMoments as TeachersMoments,
         moments_of_teachers as moments_of_teachers,
     )
-    from limbeck.weighting.variance_report import (
+    from limbeck.weighting.reporting.advice import (
+        WeightAdvice as WeightAdvice,
+        recommend_weight as recommend_weight,
+    )
+    from limbeck.weighting.reporting.variance_report import (
         VarianceReport as VarianceReport,
         variance_report as variance_report,
     )
@@ -133,8 +133,8 @@ _HOME = {
     "correlation_congruence_loss": "limbeck.losses",
     "correlation_loss": "limbeck.losses",
     "crd_loss": "limbeck.losses",
-    "audit": "limbeck.limits.audit",
-    "Audit": "limbeck.limits.audit_result",
+    "audit": "limbeck.limits.auditing.audit",
+    "Audit": "limbeck.limits.auditing.result",
     "cross_entropy": "limbeck.losses",
     "ctkd_loss": "limbeck.losses",
     "dist_loss": "limbeck.losses",
@@ -179,10 +179,10 @@ _HOME = {
     "TeacherRecord": "limbeck.records",
     "read_records": "limbeck.records",
     "write_records": "limbeck.records",
-    "Certificate": "limbeck.limits.certificate",
-    "StudentComparison": "limbeck.limits.comparison",
-    "Plan": "limbeck.limits.plan_result",
-    "plan": "limbeck.limits.plan",
+    "Certificate": "limbeck.limits.distance.certificate",
+    "StudentComparison": "limbeck.limits.distance.comparison",
+    "Plan": "limbeck.limits.planning.result",
+    "plan": "limbeck.limits.planning.plan",
     "certify": "limbeck.training.certify",
     "compare_students": "limbeck.training.comparing",
     "Result": "limbeck.training.distil",
@@ -192,16 +192,16 @@ _HOME = {
     "measure": "limbeck.training.measure",
     "Batch": "limbeck.types",
     "Outputs": "limbeck.types",
-    "AdaptiveWeight": "limbeck.weighting.adaptive",
-    "WeightMeter": "limbeck.weighting.meter",
-    "GradientMoments": "limbeck.weighting.gradient_moments",
-    "WeightAdvice": "limbeck.weighting.advice",
-    "gradient_moments": "limbeck.weighting.moments",
-    "TeachersMoments": "limbeck.weighting.moments_of_teachers",
-    "moments_of_teachers": "limbeck.weighting.moments_of_teachers",
-    "recommend_weight": "limbeck.weighting.advice",
-    "VarianceReport": "limbeck.weighting.variance_report",
-    "variance_report": "limbeck.weighting.variance_report",
+    "AdaptiveWeight": "limbeck.weighting.controlling.adaptive",
+    "WeightMeter": "limbeck.weighting.controlling.meter",
+    "GradientMoments": "limbeck.weighting.measuring.gradient_moments",
+    "WeightAdvice": "limbeck.weighting.reporting.advice",
+    "gradient_moments": "limbeck.weighting.measuring.moments",
+    "TeachersMoments": "limbeck.weighting.measuring.moments_of_teachers",
+    "moments_of_teachers": "limbeck.weighting.measuring.moments_of_teachers",
+    "recommend_weight": "limbeck.weighting.reporting.advice",
+    "VarianceReport": "limbeck.weighting.reporting.variance_report",
+    "variance_report": "limbeck.weighting.reporting.variance_report",
 }
 
 try:

@@ -15,7 +15,7 @@ from limbeck.cli.demo_weight import advice_sentence
 from limbeck.estimates import Estimate
 from limbeck.record import RunRecord
 from limbeck.training.saving import load
-from limbeck.weighting.advice import WeightAdvice
+from limbeck.weighting.reporting.advice import WeightAdvice
 from limbeck.zoo.data import load_dataset
 from limbeck.zoo.data.splits import cut
 

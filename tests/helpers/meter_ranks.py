@@ -9,8 +9,8 @@ import torch.distributed as dist
 from helpers.gradients import kd, mlp, rows
 from torch.nn import functional as F
 
-from limbeck.weighting.adaptive import AdaptiveWeight
-from limbeck.weighting.meter import WeightMeter
+from limbeck.weighting.controlling.adaptive import AdaptiveWeight
+from limbeck.weighting.controlling.meter import WeightMeter
 
 
 # The first half of the whole batch is rows 0, 1, 2 and 6: of rank 0 it has three, of rank 1 one.

@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from helpers.gradients import Convolutions, kd, mlp, rows
 
-from limbeck.weighting.moments import gradient_moments
+from limbeck.weighting.measuring.moments import gradient_moments
 
 
 CASES: dict[str, dict[str, Any]] = {

@@ -10,7 +10,7 @@ from helpers.simulated_records import distance, drawn, law, power_of, records, w
 from hypothesis import given, settings, strategies as st
 
 from limbeck.checks import ArgumentError, DataError
-from limbeck.limits.audit import audit
+from limbeck.limits.auditing.audit import audit
 from limbeck.records import TeacherRecord, write_records
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from helpers.simulated_records import law, records
 
-from limbeck.limits.audit import audit
-from limbeck.limits.audit_numbers import grid_of
+from limbeck.limits.auditing.audit import audit
+from limbeck.limits.auditing.numbers import grid_of
 from limbeck.records import TeacherRecord
 
 

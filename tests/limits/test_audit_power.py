@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from scipy import optimize, stats
 
-from limbeck.limits.audit_power import Groups, distance_of_power, fit_power, misfit
+from limbeck.limits.auditing.power import Groups, distance_of_power, fit_power, misfit
 
 
 def groups(seed, sizes=(2, 3, 5), draws=40, power=1.0):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from limbeck.limits.audit import audit
+from limbeck.limits.auditing.audit import audit
 from limbeck.records import TeacherRecord
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from helpers.simulated_records import drawn, law, records, with_top
 
-from limbeck.limits.audit import audit
+from limbeck.limits.auditing.audit import audit
 from limbeck.records import TeacherRecord
 
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from limbeck.checks import ArgumentError, DataError
-from limbeck.limits.betting import betting_ends, betting_interval, betting_ratio_interval
-from limbeck.limits.intervals import empirical_bernstein_interval, hoeffding_interval
+from limbeck.limits.distance.betting import betting_ends, betting_interval, betting_ratio_interval
+from limbeck.limits.distance.intervals import empirical_bernstein_interval, hoeffding_interval
 
 
 CAP = 0.75

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from limbeck.checks import DataError
-from limbeck.limits.binomial import binomial_probability, mean_absolute_deviation
+from limbeck.limits.tables.binomial import binomial_probability, mean_absolute_deviation
 
 
 def exact(k, n, p):

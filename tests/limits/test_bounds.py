@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from limbeck.checks import ArgumentError
-from limbeck.limits.bounds_hard_labels import (
+from limbeck.limits.bounds.hard_labels import (
     hard_labels_lower,
     hard_labels_lower_from,
     hard_labels_probable,
@@ -16,14 +16,14 @@ from limbeck.limits.bounds_hard_labels import (
     hard_labels_upper,
     hard_labels_upper_paper,
 )
-from limbeck.limits.bounds_instance import near_dirac_upper
-from limbeck.limits.bounds_sampled_probabilities import (
+from limbeck.limits.bounds.instance import near_dirac_upper
+from limbeck.limits.bounds.sampled_probabilities import (
     sampled_probabilities_lower,
     sampled_probabilities_lower_from,
     sampled_probabilities_probable,
     sampled_probabilities_upper,
 )
-from limbeck.limits.bounds_soft_labels import (
+from limbeck.limits.bounds.soft_labels import (
     soft_labels_lower,
     soft_labels_probable,
     soft_labels_upper,

@@ -7,20 +7,20 @@ import pytest
 from scipy import stats
 
 from limbeck.checks import ArgumentError
-from limbeck.limits.bounds_draws import (
+from limbeck.limits.bounds.draws import (
     counted_draws_sharp,
     counted_draws_upper,
     probable_draws_sharp,
     probable_draws_upper,
 )
-from limbeck.limits.bounds_hard_labels import hard_labels_sharp, hard_labels_upper
-from limbeck.limits.bounds_instance import (
+from limbeck.limits.bounds.hard_labels import hard_labels_sharp, hard_labels_upper
+from limbeck.limits.bounds.instance import (
     near_dirac_upper,
     probable_draws_instance,
     spread_upper,
 )
-from limbeck.limits.bounds_sampled_probabilities import sampled_probabilities_upper
-from limbeck.limits.sizes import hard_label_size, row_randomness
+from limbeck.limits.bounds.sampled_probabilities import sampled_probabilities_upper
+from limbeck.limits.tables.sizes import hard_label_size, row_randomness
 
 
 def laws(count, seed):

@@ -10,10 +10,15 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from limbeck.checks import ArgumentError, DataError, ShapeError
-from limbeck.limits.betting import betting_interval
-from limbeck.limits.certificate import FILE_NAME
-from limbeck.limits.certifying import Circumstances, IntervalSettings, certificate_of, kl_at_least
-from limbeck.limits.readings import Readings
+from limbeck.limits.distance.betting import betting_interval
+from limbeck.limits.distance.certificate import FILE_NAME
+from limbeck.limits.distance.certifying import (
+    Circumstances,
+    IntervalSettings,
+    certificate_of,
+    kl_at_least,
+)
+from limbeck.limits.distance.readings import Readings
 
 
 def readings(log_ratio, **given):

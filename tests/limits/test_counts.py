@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from limbeck.checks import ArgumentError, DataError, ShapeError
-from limbeck.limits import counts as module
-from limbeck.limits.counts import PairCounts
+from limbeck.limits.tables import counts as module
+from limbeck.limits.tables.counts import PairCounts
 
 
 @pytest.mark.parametrize("portions", [1, 3, 200])

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from limbeck.checks import DataError, ShapeError
-from limbeck.limits.counts import PairCounts
-from limbeck.limits.dense import (
+from limbeck.limits.tables.counts import PairCounts
+from limbeck.limits.tables.dense import (
     censored_rows,
     hard_label_rows,
     naive_rows,
@@ -13,14 +13,14 @@ from limbeck.limits.dense import (
     soft_label_rows,
     total_variation,
 )
-from limbeck.limits.learners import (
+from limbeck.limits.tables.learners import (
     fit_censored,
     fit_hard_labels,
     fit_naive_probabilities,
     fit_sampled_probabilities,
     fit_soft_labels,
 )
-from limbeck.limits.risk import risk_of
+from limbeck.limits.tables.risk import risk_of
 
 
 def drawn(seed, inputs=7, labels=5, n=40, noise=0.0):
@@ -102,7 +102,7 @@ def test_total_variation_is_the_largest_difference_of_an_event():
 
 
 def test_risk_is_that_of_plain_loops(monkeypatch):
-    monkeypatch.setattr("limbeck.limits.risk.CELLS", 10)  # two inputs at a time
+    monkeypatch.setattr("limbeck.limits.tables.risk.CELLS", 10)  # two inputs at a time
     random = np.random.default_rng(3)
     student, teacher = random.dirichlet(np.ones(4), (2, 9))
     rho = random.dirichlet(np.ones(9))

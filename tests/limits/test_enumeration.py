@@ -5,28 +5,28 @@ import math
 import numpy as np
 import pytest
 
-from limbeck.limits.counts import PairCounts
-from limbeck.limits.dense import (
+from limbeck.limits.tables.counts import PairCounts
+from limbeck.limits.tables.dense import (
     hard_label_rows,
     naive_rows,
     sampled_rows,
     soft_label_rows,
     total_variation,
 )
-from limbeck.limits.exact_risk import (
+from limbeck.limits.tables.exact_risk import (
     expected_missing_mass,
     hard_label_risk,
     naive_limit_risk,
     soft_label_risk,
 )
-from limbeck.limits.learners import (
+from limbeck.limits.tables.learners import (
     fit_hard_labels,
     fit_naive_probabilities,
     fit_sampled_probabilities,
     fit_soft_labels,
 )
-from limbeck.limits.missing_mass import good_turing, pair_good_turing
-from limbeck.limits.risk import risk_of
+from limbeck.limits.tables.missing_mass import good_turing, pair_good_turing
+from limbeck.limits.tables.risk import risk_of
 
 
 U = np.array([1.0]), np.array([[0.5, 0.3, 0.2]])

@@ -7,20 +7,20 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from limbeck.checks import ArgumentError, DataError, ShapeError
-from limbeck.limits.exact_risk import (
+from limbeck.limits.tables.exact_risk import (
     expected_missing_mass,
     hard_label_risk,
     naive_limit_risk,
     soft_label_risk,
 )
-from limbeck.limits.instances import (
+from limbeck.limits.tables.instances import (
     classic_instance,
     dirichlet_law,
     sampled_probability_instance_risk,
     soft_label_instance,
     zipf_law,
 )
-from limbeck.limits.sizes import (
+from limbeck.limits.tables.sizes import (
     censored_gain,
     distance_from_dirac,
     effective_labels,
@@ -88,7 +88,7 @@ def test_hard_labels_are_stable_at_many_draws():
 def test_leaving_out_rare_counts_changes_nothing(monkeypatch):
     law = classic_instance(20, 20)
     before = hard_label_risk(law.input_law, law.rows, 5000)
-    monkeypatch.setattr("limbeck.limits.exact_risk.LEFT_OUT", 600.0)
+    monkeypatch.setattr("limbeck.limits.tables.exact_risk.LEFT_OUT", 600.0)
     assert hard_label_risk(law.input_law, law.rows, 5000) == pytest.approx(before, rel=1e-13)
 
 

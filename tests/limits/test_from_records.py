@@ -5,7 +5,7 @@ import pytest
 
 from limbeck.checks import DataError
 from limbeck.limits import fit_censored, fit_sampled_probabilities
-from limbeck.limits.from_records import counts_from_records
+from limbeck.limits.tables.from_records import counts_from_records
 from limbeck.records import TeacherRecord
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from limbeck.limits.gradients import (
+from limbeck.limits.tables.gradients import (
     control_weight,
     count_gradient,
     log_ratio_gradient,

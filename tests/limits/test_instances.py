@@ -5,9 +5,9 @@ import pytest
 from scipy import stats
 
 from limbeck.checks import ArgumentError, DataError, ShapeError
-from limbeck.limits.dense import sampled_rows, total_variation
-from limbeck.limits.finite_law import FiniteLaw
-from limbeck.limits.instances import (
+from limbeck.limits.tables.dense import sampled_rows, total_variation
+from limbeck.limits.tables.finite_law import FiniteLaw
+from limbeck.limits.tables.instances import (
     classic_instance,
     dirichlet_law,
     hard_label_instance,

@@ -10,7 +10,7 @@ from hypothesis import given, settings, strategies as st
 from scipy import stats
 
 from limbeck.checks import ArgumentError, DataError
-from limbeck.limits.intervals import (
+from limbeck.limits.distance.intervals import (
     clopper_pearson_interval,
     empirical_bernstein_interval,
     hoeffding_interval,

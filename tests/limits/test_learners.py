@@ -14,7 +14,7 @@ from limbeck.limits import (
     fit_soft_labels,
     risk_of,
 )
-from limbeck.limits.missing_mass import pair_missing_mass
+from limbeck.limits.tables.missing_mass import pair_missing_mass
 
 
 RHO = [0.5, 0.3, 0.2]

@@ -7,8 +7,8 @@ import pytest
 from scipy.optimize import minimize
 
 from limbeck.checks import ArgumentError, ShapeError
-from limbeck.limits import log_linear
-from limbeck.limits.log_linear import (
+from limbeck.limits.tables import log_linear
+from limbeck.limits.tables.log_linear import (
     LogLinearTeacher,
     Loss,
     fit_log_linear,

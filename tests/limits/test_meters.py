@@ -10,9 +10,9 @@ from hypothesis import given, settings, strategies as st
 from scipy import special
 
 from limbeck.checks import DataError, ShapeError
-from limbeck.limits.betting import betting_ends
-from limbeck.limits.intervals import empirical_bernstein_interval
-from limbeck.limits.meters import censored_ceiling, row_terms, sampled_terms
+from limbeck.limits.distance.betting import betting_ends
+from limbeck.limits.distance.intervals import empirical_bernstein_interval
+from limbeck.limits.distance.meters import censored_ceiling, row_terms, sampled_terms
 
 
 T = np.array([0.5, 0.25, 0.125, 0.1, 0.025])

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from limbeck.checks import ArgumentError, DataError, ShapeError
-from limbeck.limits.counts import PairCounts
-from limbeck.limits.exact_risk import expected_missing_mass
-from limbeck.limits.instances import zipf_law
-from limbeck.limits.missing_mass import (
+from limbeck.limits.tables.counts import PairCounts
+from limbeck.limits.tables.exact_risk import expected_missing_mass
+from limbeck.limits.tables.instances import zipf_law
+from limbeck.limits.tables.missing_mass import (
     good_toulmin,
     good_turing,
     missing_mass_after,

@@ -9,9 +9,9 @@ from scipy import optimize, stats
 
 from limbeck import plan
 from limbeck.checks import ArgumentError, DataError, ShapeError
-from limbeck.limits.pilot_curve import fit_curve
-from limbeck.limits.pilot_errors import read_errors
-from limbeck.limits.pilot_profile import profile_size
+from limbeck.limits.planning.pilot_curve import fit_curve
+from limbeck.limits.planning.pilot_errors import read_errors
+from limbeck.limits.planning.pilot_profile import profile_size
 
 
 QUICK = settings(max_examples=8, deadline=None, derandomize=True)

@@ -9,8 +9,8 @@ from scipy import optimize
 
 from limbeck import plan
 from limbeck.checks import ArgumentError, DataError
-from limbeck.limits.pilot_records import fit_law
-from limbeck.limits.pilot_tail import fit_tail
+from limbeck.limits.planning.pilot_records import fit_law
+from limbeck.limits.planning.pilot_tail import fit_tail
 from limbeck.teacher_record import TeacherRecord
 
 

@@ -8,11 +8,11 @@ import pytest
 
 from limbeck import Plan, plan
 from limbeck.checks import ArgumentError, DataError, ShapeError
-from limbeck.limits.bounds_arguments import round_down, round_up
-from limbeck.limits.bounds_hard_labels import hard_labels_upper
-from limbeck.limits.plan_needs import least_queries
-from limbeck.limits.prices import break_even
-from limbeck.limits.storage import bytes_per_query, readable_bytes
+from limbeck.limits.bounds.arguments import round_down, round_up
+from limbeck.limits.bounds.hard_labels import hard_labels_upper
+from limbeck.limits.planning.needs import least_queries
+from limbeck.limits.planning.prices import break_even
+from limbeck.limits.planning.storage import bytes_per_query, readable_bytes
 
 
 BASE = {"inputs": 10_000, "labels": 50, "error": 0.05}

@@ -8,9 +8,9 @@ from hypothesis import given, settings, strategies as st
 from scipy import stats
 
 from limbeck import plan
-from limbeck.limits.bounds_draws import counted_draws_sharp, counted_draws_upper
-from limbeck.limits.plan_draws import draws_needs
-from limbeck.limits.plan_worst_case import worst_case_needs
+from limbeck.limits.bounds.draws import counted_draws_sharp, counted_draws_upper
+from limbeck.limits.planning.draws import draws_needs
+from limbeck.limits.planning.worst_case import worst_case_needs
 
 
 QUICK = settings(max_examples=100, deadline=None, derandomize=True)

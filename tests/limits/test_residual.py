@@ -7,9 +7,9 @@ import pytest
 from scipy import stats
 
 from limbeck.checks import ArgumentError, DataError
-from limbeck.limits.answers import Answers, missing_mass_of
-from limbeck.limits.betting import betting_interval
-from limbeck.limits.residual import residual_certificate, shift_check
+from limbeck.limits.distance.answers import Answers, missing_mass_of
+from limbeck.limits.distance.betting import betting_interval
+from limbeck.limits.distance.residual import residual_certificate, shift_check
 from limbeck.records import TeacherRecord
 
 

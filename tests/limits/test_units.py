@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from limbeck.checks import ArgumentError, DataError
-from limbeck.limits.betting import betting_interval, betting_ratio_interval
-from limbeck.limits.units import Units, group_mean, record_mean, unbounded_mean, units_of
+from limbeck.limits.distance.betting import betting_interval, betting_ratio_interval
+from limbeck.limits.distance.units import Units, group_mean, record_mean, unbounded_mean, units_of
 
 
 def drawn(generator, groups):

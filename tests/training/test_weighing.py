@@ -26,8 +26,8 @@ from limbeck.cli.main import app
 from limbeck.losses import ITRD, KD
 from limbeck.randomness import generator
 from limbeck.training.weighing import adaptive_of
-from limbeck.weighting.adaptive import AdaptiveWeight
-from limbeck.weighting.schedules import Linear
+from limbeck.weighting.controlling.adaptive import AdaptiveWeight
+from limbeck.weighting.controlling.schedules import Linear
 
 
 RESTING = {"mode": "hbar", "every": 1, "warmup": 10**6}

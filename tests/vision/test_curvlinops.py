@@ -15,9 +15,9 @@ from torch import nn
 from limbeck.data import Data
 from limbeck.tasks import Classification
 from limbeck.training.torchvision_cpu import define_missing_operators
-from limbeck.weighting.curvature import gauss_newton, teacher_bias_in_loss
-from limbeck.weighting.logit_curvature import gauss_newton_of
-from limbeck.weighting.problem import Problem, loss_module
+from limbeck.weighting.controlling.logit_curvature import gauss_newton_of
+from limbeck.weighting.measuring.curvature import gauss_newton, teacher_bias_in_loss
+from limbeck.weighting.measuring.problem import Problem, loss_module
 
 
 pytestmark = [

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from limbeck.checks import ArgumentError, CheckpointError
-from limbeck.weighting.adaptive import AdaptiveWeight
-from limbeck.weighting.controllers import HbarController
-from limbeck.weighting.reshuffling import reshuffled_share
-from limbeck.weighting.schedules import Linear, WithLearningRate
+from limbeck.weighting.controlling.adaptive import AdaptiveWeight
+from limbeck.weighting.controlling.controllers import HbarController
+from limbeck.weighting.controlling.schedules import Linear, WithLearningRate
+from limbeck.weighting.theory.reshuffling import reshuffled_share
 
 
 FREE = {"warmup": 0, "slew": None, "freeze_width": None}

@@ -13,12 +13,12 @@ from helpers.gradients import mlp, rows
 
 from limbeck.checks import ArgumentError
 from limbeck.types import Outputs
-from limbeck.weighting.advice import recommend_weight
-from limbeck.weighting.curvature import Curvature
-from limbeck.weighting.diagnosis import ACTIONS, rows_needed
-from limbeck.weighting.gradient_moments import moments_of
-from limbeck.weighting.moments import gradient_moments
-from limbeck.weighting.products import Products
+from limbeck.weighting.measuring.curvature import Curvature
+from limbeck.weighting.measuring.gradient_moments import moments_of
+from limbeck.weighting.measuring.moments import gradient_moments
+from limbeck.weighting.measuring.products import Products
+from limbeck.weighting.reporting.advice import recommend_weight
+from limbeck.weighting.reporting.diagnosis import ACTIONS, rows_needed
 
 
 def four_samples():

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from limbeck.checks import ArgumentError, ShapeError
-from limbeck.weighting.averages import RunningMean, RunningMoments
+from limbeck.weighting.controlling.averages import RunningMean, RunningMoments
 
 
 def drawn(count, *shape, seed=0):

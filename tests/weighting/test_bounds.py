@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from limbeck.checks import ArgumentError
-from limbeck.weighting.bounds import (
+from limbeck.weighting.theory.bounds import (
     bound_weight,
     noise_at_optimum,
     noise_bound,
@@ -16,7 +16,7 @@ from limbeck.weighting.bounds import (
     noise_to_signal,
     reduction_factor,
 )
-from limbeck.weighting.further_bounds import (
+from limbeck.weighting.theory.further_bounds import (
     compressed_bound,
     noise_bound_pl,
     nonconvex_bound,

@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.func import vmap
 
 from limbeck.checks import ArgumentError, ShapeError
-from limbeck.weighting.controllers import HbarController, LossPairController
-from limbeck.weighting.half_batches import student_quantile
-from limbeck.weighting.reshuffling import reshuffled_share
+from limbeck.weighting.controlling.controllers import HbarController, LossPairController
+from limbeck.weighting.controlling.half_batches import student_quantile
+from limbeck.weighting.theory.reshuffling import reshuffled_share
 
 
 SETTING = {"rows": 2, "learning_rate": 0.05, "batch_size": 4}

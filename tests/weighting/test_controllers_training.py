@@ -15,7 +15,7 @@ from torch.func import vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.functional import softplus
 
-from limbeck.weighting.controllers import HbarController, LossPairController
+from limbeck.weighting.controlling.controllers import HbarController, LossPairController
 
 
 RIDGE, BATCH, ROWS, CHAINS, WARMUP, EVERY = 0.05, 8, 4, 24, 200, 1

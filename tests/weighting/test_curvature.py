@@ -9,10 +9,10 @@ from helpers.gradients import Convolutions, kd, mlp, one_by_one, rows
 
 from limbeck.data import Data
 from limbeck.tasks import Classification
-from limbeck.weighting import curvature
-from limbeck.weighting.curvature import gauss_newton, teacher_bias_in_loss
-from limbeck.weighting.moments import gradient_moments
-from limbeck.weighting.problem import Problem, loss_module
+from limbeck.weighting.measuring import curvature
+from limbeck.weighting.measuring.curvature import gauss_newton, teacher_bias_in_loss
+from limbeck.weighting.measuring.moments import gradient_moments
+from limbeck.weighting.measuring.problem import Problem, loss_module
 
 
 def networks(kind="mlp"):

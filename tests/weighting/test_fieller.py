@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from limbeck.weighting.fieller import Ratio, fieller, weight_estimate
+from limbeck.weighting.theory.fieller import Ratio, fieller, weight_estimate
 
 
 GRID = np.linspace(0, 1, 20001)

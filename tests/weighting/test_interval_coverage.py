@@ -8,8 +8,8 @@ import torch
 from helpers.gradients import mlp
 from torch.nn import functional as F
 
-from limbeck.weighting.fieller import fieller, ratio_of
-from limbeck.weighting.products import influences
+from limbeck.weighting.measuring.products import influences
+from limbeck.weighting.theory.fieller import fieller, ratio_of
 
 
 ROWS, CLASSES, INPUTS, BATCH, TRIALS = 4000, 5, 20, 32, 250

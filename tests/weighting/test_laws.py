@@ -9,7 +9,7 @@ from hypothesis import given, settings, strategies as st
 from scipy.linalg import solve_discrete_lyapunov
 
 from limbeck.checks import ArgumentError, DataError, ShapeError
-from limbeck.weighting.laws import (
+from limbeck.weighting.theory.laws import (
     loss_factor,
     loss_weight,
     noise_floor,
@@ -18,13 +18,13 @@ from limbeck.weighting.laws import (
     shrinkage,
     shrinkage_weight,
 )
-from limbeck.weighting.masks import mask_excess, mask_factor, mask_weight
-from limbeck.weighting.noise_scale import (
+from limbeck.weighting.theory.masks import mask_excess, mask_factor, mask_weight
+from limbeck.weighting.theory.noise_scale import (
     teacher_noise_scale,
     weight_from_alpha,
     weight_from_noise_scale,
 )
-from limbeck.weighting.step_laws import (
+from limbeck.weighting.theory.step_laws import (
     averaging_ratio,
     effective_learning_rate,
     heavy_ball_variance,

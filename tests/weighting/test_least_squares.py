@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from limbeck.checks import ArgumentError, DataError, ShapeError
-from limbeck.weighting import enumeration
-from limbeck.weighting.enumeration import propagate_by_enumeration
-from limbeck.weighting.least_squares import (
+from limbeck.weighting.theory import enumeration
+from limbeck.weighting.theory.enumeration import propagate_by_enumeration
+from limbeck.weighting.theory.least_squares import (
     LeastSquares,
     exact_error,
     exact_weight,

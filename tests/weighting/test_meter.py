@@ -15,11 +15,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from limbeck.checks import ArgumentError, CheckpointError
-from limbeck.weighting.adaptive import AdaptiveWeight
-from limbeck.weighting.logit_curvature import gauss_newton_of
-from limbeck.weighting.meter import WeightMeter
-from limbeck.weighting.optimizer_metric import decay_of, metric_of
-from limbeck.weighting.reshuffling import reshuffled_share
+from limbeck.weighting.controlling.adaptive import AdaptiveWeight
+from limbeck.weighting.controlling.logit_curvature import gauss_newton_of
+from limbeck.weighting.controlling.meter import WeightMeter
+from limbeck.weighting.controlling.optimizer_metric import decay_of, metric_of
+from limbeck.weighting.theory.reshuffling import reshuffled_share
 
 
 FREE = {"every": 1, "warmup": 0, "slew": None, "freeze_width": None}

@@ -16,8 +16,8 @@ from torch.nn import functional as F
 from limbeck.checks import ModelError
 from limbeck.data import Data
 from limbeck.randomness import generator
-from limbeck.weighting import collecting
-from limbeck.weighting.moments import gradient_moments
+from limbeck.weighting.measuring import collecting
+from limbeck.weighting.measuring.moments import gradient_moments
 
 
 EXACT = ("per_sample", "gram")

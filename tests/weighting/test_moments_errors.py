@@ -9,7 +9,7 @@ from torch import nn
 
 from limbeck.checks import ArgumentError, DataError, LayerError, ModelError, ShapeError
 from limbeck.losses import DIST, ITRD
-from limbeck.weighting.moments import gradient_moments
+from limbeck.weighting.measuring.moments import gradient_moments
 
 
 def measured(student=None, teacher=None, data=None, **options):

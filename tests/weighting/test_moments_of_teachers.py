@@ -9,9 +9,9 @@ from helpers.gradients import kd, mlp, one_by_one, rows
 
 from limbeck.checks import ArgumentError
 from limbeck.types import Outputs
-from limbeck.weighting.moments import gradient_moments
-from limbeck.weighting.moments_of_teachers import moments_of_teachers
-from limbeck.weighting.several import teacher_loss_weights
+from limbeck.weighting.measuring.moments import gradient_moments
+from limbeck.weighting.measuring.moments_of_teachers import moments_of_teachers
+from limbeck.weighting.theory.several import teacher_loss_weights
 
 
 X, Y = rows(64)

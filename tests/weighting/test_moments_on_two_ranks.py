@@ -7,8 +7,8 @@ import torch
 from helpers.moment_ranks import CASES, measured, run_rank
 from helpers.processes import spread
 
-from limbeck.weighting.advice import recommend_weight
-from limbeck.weighting.products import MOMENTS
+from limbeck.weighting.measuring.products import MOMENTS
+from limbeck.weighting.reporting.advice import recommend_weight
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from limbeck.weighting.fieller import fieller, ratio_of
-from limbeck.weighting.products import MOMENTS, Products, influences
+from limbeck.weighting.measuring.products import MOMENTS, Products, influences
+from limbeck.weighting.theory.fieller import fieller, ratio_of
 
 
 G, H = np.array([-1.0, 1, -2, 2]), np.array([1.0, 3, 6, 10])

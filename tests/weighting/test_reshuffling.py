@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from limbeck.checks import ArgumentError
-from limbeck.weighting.reshuffling import reshuffled_share
+from limbeck.weighting.theory.reshuffling import reshuffled_share
 
 
 def share_by_sums(a, n, epochs=400):

@@ -6,7 +6,11 @@ import torch
 from scipy.sparse.linalg import cg
 
 from limbeck.types import Batch
-from limbeck.weighting.running_curvature import RunningCurvature, harmonic_curvature, joined
+from limbeck.weighting.controlling.running_curvature import (
+    RunningCurvature,
+    harmonic_curvature,
+    joined,
+)
 
 
 def matrix(seed=0, size=6):

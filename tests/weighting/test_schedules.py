@@ -5,7 +5,13 @@ import math
 import pytest
 
 from limbeck.checks import ArgumentError
-from limbeck.weighting.schedules import Constant, Cosine, Exponential, Linear, WithLearningRate
+from limbeck.weighting.controlling.schedules import (
+    Constant,
+    Cosine,
+    Exponential,
+    Linear,
+    WithLearningRate,
+)
 
 
 def test_linear_and_cosine_hit_their_ends_and_their_middle():

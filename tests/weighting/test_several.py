@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from limbeck.checks import ArgumentError, DataError, ShapeError
-from limbeck.weighting import several
-from limbeck.weighting.several import teacher_loss_weights, teacher_weights
+from limbeck.weighting.theory import several
+from limbeck.weighting.theory.several import teacher_loss_weights, teacher_weights
 
 
 QUICK = settings(max_examples=80, deadline=None, derandomize=True)

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from limbeck.randomness import generator
-from limbeck.weighting.moments import gradient_moments
+from limbeck.weighting.measuring.moments import gradient_moments
 
 
 def of_groups(student, teacher, x, y, size):

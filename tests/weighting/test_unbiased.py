@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from limbeck.checks import ArgumentError, ShapeError
-from limbeck.weighting.schedules import Linear
-from limbeck.weighting.unbiased import (
+from limbeck.weighting.controlling.schedules import Linear
+from limbeck.weighting.controlling.unbiased import (
     RunningControl,
     alpha_svrg_coefficient,
     alpha_svrg_schedule,

@@ -18,13 +18,13 @@ from limbeck.checks import ArgumentError, DataError
 from limbeck.data import Data
 from limbeck.report.weights import weights_svg
 from limbeck.types import Outputs
-from limbeck.weighting.advice import recommend_weight
-from limbeck.weighting.curvature import Curvature
-from limbeck.weighting.gradient_moments import moments_of
-from limbeck.weighting.outlook import outlook
-from limbeck.weighting.products import Products
-from limbeck.weighting.shares import class_shares, layer_shares, unbiased_weight
-from limbeck.weighting.variance_report import VarianceReport, variance_report
+from limbeck.weighting.measuring.curvature import Curvature
+from limbeck.weighting.measuring.gradient_moments import moments_of
+from limbeck.weighting.measuring.products import Products
+from limbeck.weighting.reporting.advice import recommend_weight
+from limbeck.weighting.reporting.outlook import outlook
+from limbeck.weighting.reporting.shares import class_shares, layer_shares, unbiased_weight
+from limbeck.weighting.reporting.variance_report import VarianceReport, variance_report
 
 
 def curvature(bias, error=0.0, **changes):

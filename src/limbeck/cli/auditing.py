@@ -6,8 +6,8 @@ from pathlib import Path
 
 from limbeck.cli import show
 from limbeck.files import check_writable
-from limbeck.limits.audit import audit
-from limbeck.limits.audit_result import Audit
+from limbeck.limits.auditing.audit import audit
+from limbeck.limits.auditing.result import Audit
 
 
 def run_audit(

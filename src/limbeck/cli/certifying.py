@@ -20,9 +20,9 @@ from limbeck.cli.specs import data_spec, labels_of, model_spec
 from limbeck.cli.yaml_text import overridden
 from limbeck.data import Data
 from limbeck.files import check_writable
-from limbeck.limits import certificate, comparison
-from limbeck.limits.certificate import Certificate
-from limbeck.limits.comparison import StudentComparison
+from limbeck.limits.distance import certificate, comparison
+from limbeck.limits.distance.certificate import Certificate
+from limbeck.limits.distance.comparison import StudentComparison
 from limbeck.records import Records, as_records
 from limbeck.training.certify import certify
 from limbeck.training.comparing import compare_students

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.data import Arrays, Data
-from limbeck.limits.certificate import Certificate
-from limbeck.limits.pilot_curve import CurveFit, fit_curve
+from limbeck.limits.distance.certificate import Certificate
+from limbeck.limits.planning.pilot_curve import CurveFit, fit_curve
 from limbeck.losses import KD, ControlVariate, SampledLabels
 from limbeck.losses.teacher_draws import TeacherDraws
 from limbeck.records import TeacherRecord

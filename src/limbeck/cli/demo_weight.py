@@ -12,8 +12,8 @@ from limbeck.data import Data
 from limbeck.estimates import Estimate
 from limbeck.losses import KD
 from limbeck.training.distil import Result
-from limbeck.weighting.advice import WeightAdvice, recommend_weight
-from limbeck.weighting.moments import gradient_moments
+from limbeck.weighting.measuring.moments import gradient_moments
+from limbeck.weighting.reporting.advice import WeightAdvice, recommend_weight
 
 
 ROWS = 128  # whose gradients are taken

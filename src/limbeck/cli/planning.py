@@ -12,9 +12,9 @@ import numpy as np
 
 from limbeck.checks import ArgumentError, DataError
 from limbeck.cli import show
-from limbeck.limits import plan_text
-from limbeck.limits.plan import plan
-from limbeck.limits.plan_result import Plan
+from limbeck.limits.planning import text as plan_text
+from limbeck.limits.planning.plan import plan
+from limbeck.limits.planning.result import Plan
 
 
 @dataclass(frozen=True)

@@ -26,9 +26,9 @@ from limbeck.training.freezing import parts_of, put_to_rest
 from limbeck.training.preflight import first_batch, run_student, run_teacher
 from limbeck.training.teachers import LiveTeacher
 from limbeck.training.terms import layers_of, weights_of
-from limbeck.weighting import variance_text
-from limbeck.weighting.problem import loss_module
-from limbeck.weighting.variance_report import FILE_NAME, VarianceReport, variance_report
+from limbeck.weighting.measuring.problem import loss_module
+from limbeck.weighting.reporting import variance_text
+from limbeck.weighting.reporting.variance_report import FILE_NAME, VarianceReport, variance_report
 
 
 @dataclass(frozen=True)

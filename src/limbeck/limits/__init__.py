@@ -4,16 +4,16 @@ Learners for each privilege are here by name. Bounds, plans, meters and estimate
 the modules that hold them.
 """
 
-from limbeck.limits.counts import PairCounts as PairCounts
-from limbeck.limits.learners import (
+from limbeck.limits.tables.counts import PairCounts as PairCounts
+from limbeck.limits.tables.learners import (
     fit_censored as fit_censored,
     fit_hard_labels as fit_hard_labels,
     fit_naive_probabilities as fit_naive_probabilities,
     fit_sampled_probabilities as fit_sampled_probabilities,
     fit_soft_labels as fit_soft_labels,
 )
-from limbeck.limits.risk import risk_of as risk_of
-from limbeck.limits.table import Table as Table
+from limbeck.limits.tables.risk import risk_of as risk_of
+from limbeck.limits.tables.table import Table as Table
 
 
 __all__ = [

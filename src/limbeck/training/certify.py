@@ -9,12 +9,12 @@ import numpy as np
 
 from limbeck.checks import ArgumentError, DataError, check_positive
 from limbeck.estimates import Estimate
-from limbeck.limits.answers import Answers, missing_mass_of
-from limbeck.limits.certificate import Certificate
-from limbeck.limits.certifying import Circumstances, IntervalSettings, certificate_of
-from limbeck.limits.intervals import CONFIDENCE
-from limbeck.limits.residual import residual_certificate, shift_check
-from limbeck.limits.units import units_of
+from limbeck.limits.distance.answers import Answers, missing_mass_of
+from limbeck.limits.distance.certificate import Certificate
+from limbeck.limits.distance.certifying import Circumstances, IntervalSettings, certificate_of
+from limbeck.limits.distance.intervals import CONFIDENCE
+from limbeck.limits.distance.residual import residual_certificate, shift_check
+from limbeck.limits.distance.units import units_of
 from limbeck.records import Input, TeacherRecord
 from limbeck.training.accelerating import accelerator_for
 from limbeck.training.certifying import opened

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from limbeck.checks import check_positive
-from limbeck.limits.certifying import IntervalSettings
-from limbeck.limits.comparison import StudentComparison, paired_differences
-from limbeck.limits.intervals import CONFIDENCE
+from limbeck.limits.distance.certifying import IntervalSettings
+from limbeck.limits.distance.comparison import StudentComparison, paired_differences
+from limbeck.limits.distance.intervals import CONFIDENCE
 from limbeck.training.accelerating import accelerator_for
 from limbeck.training.certifying import opened
 from limbeck.training.held_out_records import grouped, held_out, inputs_of, read

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from limbeck.checks import ArgumentError, DataError, check_choice
-from limbeck.limits.answers import Answers
-from limbeck.limits.readings import Unit
+from limbeck.limits.distance.answers import Answers
+from limbeck.limits.distance.readings import Unit
 from limbeck.records import Input, Records, TeacherRecord, as_records
 from limbeck.training.certifying import KINDS, Student
 

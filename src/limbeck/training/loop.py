@@ -40,7 +40,7 @@ from limbeck.training.schedule import (
 from limbeck.training.step import Step
 from limbeck.training.weighing import Weighing
 from limbeck.types import Batch, Outputs, Teacher
-from limbeck.weighting.adaptive import AdaptiveWeight
+from limbeck.weighting.controlling.adaptive import AdaptiveWeight
 
 
 _RECORD_SECONDS = 2.0  # between two writes of the record: flushing a file waits for the disk

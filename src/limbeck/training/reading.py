@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from limbeck.checks import DataError
-from limbeck.limits.meters import censored_ceiling, row_terms, sampled_terms
-from limbeck.limits.readings import Readings, Unit
+from limbeck.limits.distance.meters import censored_ceiling, row_terms, sampled_terms
+from limbeck.limits.distance.readings import Readings, Unit
 from limbeck.records import TeacherRecord
 from limbeck.training.certifying import Student
 

@@ -17,10 +17,10 @@ from limbeck.training.clock import Clock
 from limbeck.training.options import Options
 from limbeck.training.step import Step
 from limbeck.types import Batch, Outputs
-from limbeck.weighting.adaptive import LARGEST, AdaptiveWeight
-from limbeck.weighting.curvature import gauss_newton
-from limbeck.weighting.problem import Part, Problem, chosen
-from limbeck.weighting.running_curvature import RunningCurvature
+from limbeck.weighting.controlling.adaptive import LARGEST, AdaptiveWeight
+from limbeck.weighting.controlling.running_curvature import RunningCurvature
+from limbeck.weighting.measuring.curvature import gauss_newton
+from limbeck.weighting.measuring.problem import Part, Problem, chosen
 
 
 AUTO = "auto"

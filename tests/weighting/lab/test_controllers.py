@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from limbeck.lab_result import LabSettings
-from limbeck.weighting.controllers import HbarController, LossPairController
+from limbeck.weighting.controlling.controllers import HbarController, LossPairController
 from limbeck.weighting.lab import cases, controllers
 
 

@@ -9,8 +9,8 @@ import torch
 
 from limbeck.lab_result import LabSettings
 from limbeck.weighting.lab import cases, coverage
-from limbeck.weighting.moments import gradient_moments
-from limbeck.weighting.products import MOMENTS
+from limbeck.weighting.measuring.moments import gradient_moments
+from limbeck.weighting.measuring.products import MOMENTS
 
 
 QUICK = LabSettings(quick=True)

@@ -9,9 +9,6 @@ from collections.abc import Mapping
 import numpy as np
 
 from limbeck.lab_result import LabCurve, LabResult, LabSettings, compare, line, widened
-from limbeck.limits.dense import censored_rows
-from limbeck.limits.finite_law import FiniteLaw
-from limbeck.limits.instances import zipf_law
 from limbeck.limits.lab.running import (
     LEARNERS,
     RISK,
@@ -23,7 +20,10 @@ from limbeck.limits.lab.running import (
     simulate,
     slope,
 )
-from limbeck.limits.sizes import censored_gain
+from limbeck.limits.tables.dense import censored_rows
+from limbeck.limits.tables.finite_law import FiniteLaw
+from limbeck.limits.tables.instances import zipf_law
+from limbeck.limits.tables.sizes import censored_gain
 
 
 INPUTS, LABELS, EXPONENT, HEAD = 20, 500, 1.6, 20

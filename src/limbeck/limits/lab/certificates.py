@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from limbeck.lab_result import Check, LabCurve, LabResult, LabSettings, compare, line
-from limbeck.limits.dense import sampled_rows, total_variation
-from limbeck.limits.exact_risk import expected_missing_mass
-from limbeck.limits.finite_law import FiniteLaw
-from limbeck.limits.instances import dirichlet_law, zipf_law
 from limbeck.limits.lab.running import ERRORS, generator, near, portions, result
+from limbeck.limits.tables.dense import sampled_rows, total_variation
+from limbeck.limits.tables.exact_risk import expected_missing_mass
+from limbeck.limits.tables.finite_law import FiniteLaw
+from limbeck.limits.tables.instances import dirichlet_law, zipf_law
 
 
 SIZE, EXPONENT, CONCENTRATION, LAW_SEED = 60, 1.1, 0.3, 20231007

@@ -5,16 +5,16 @@ from __future__ import annotations
 import time
 
 from limbeck.lab_result import LabResult, LabSettings, compare
-from limbeck.limits.exact_risk import expected_missing_mass, hard_label_risk, soft_label_risk
-from limbeck.limits.instances import (
+from limbeck.limits.lab.running import generator, near, result, simulate, soft_label_runs
+from limbeck.limits.tables.exact_risk import expected_missing_mass, hard_label_risk, soft_label_risk
+from limbeck.limits.tables.instances import (
     classic_instance,
     hard_label_instance,
     sampled_probability_instance,
     sampled_probability_instance_risk,
     soft_label_instance,
 )
-from limbeck.limits.lab.running import generator, near, result, simulate, soft_label_runs
-from limbeck.limits.sizes import hard_label_asymptote
+from limbeck.limits.tables.sizes import hard_label_asymptote
 
 
 FULL, QUICK = ((20, 21, 800), (100, 101, 100)), ((20, 21, 200),)

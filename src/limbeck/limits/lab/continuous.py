@@ -9,11 +9,11 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from limbeck.lab_result import LabCurve, LabResult, LabSettings, compare, line, widened
-from limbeck.limits.counts import PairCounts
-from limbeck.limits.dense import total_variation
 from limbeck.limits.lab.running import RISK, error_of_mean, generator, log_spaced, result, slope
-from limbeck.limits.learners import fit_hard_labels, fit_sampled_probabilities
-from limbeck.limits.table import Table
+from limbeck.limits.tables.counts import PairCounts
+from limbeck.limits.tables.dense import total_variation
+from limbeck.limits.tables.learners import fit_hard_labels, fit_sampled_probabilities
+from limbeck.limits.tables.table import Table
 
 
 LABELS, WAVES, SCALE = 20, 5, 0.9

@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from limbeck.lab_result import Check, LabCurve, LabResult, LabSettings, compare, line
-from limbeck.limits.gradients import (
+from limbeck.limits.lab.running import generator, portions, result
+from limbeck.limits.tables.gradients import (
     control_weight,
     count_gradient,
     log_ratio_gradient,
@@ -16,8 +17,7 @@ from limbeck.limits.gradients import (
     ratio_gradient,
     truncated_gradients,
 )
-from limbeck.limits.instances import zipf_law
-from limbeck.limits.lab.running import generator, portions, result
+from limbeck.limits.tables.instances import zipf_law
 
 
 LABELS, EXPONENT, DRAWS, HEAD = 2000, 1.3, 50, 12

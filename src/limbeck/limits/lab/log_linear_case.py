@@ -9,7 +9,7 @@ import numpy as np
 
 from limbeck.lab_result import LabCurve, LabResult, LabSettings, compare, line, widened
 from limbeck.limits.lab.running import RISK, error_of_mean, generator, result, slope
-from limbeck.limits.log_linear import LogLinearTeacher, Loss, fit_log_linear, transfer_error
+from limbeck.limits.tables.log_linear import LogLinearTeacher, Loss, fit_log_linear, transfer_error
 
 
 LOSSES: tuple[Loss, ...] = get_args(Loss)

@@ -8,10 +8,10 @@ import time
 import numpy as np
 
 from limbeck.lab_result import LabCurve, LabResult, LabSettings, compare, line
-from limbeck.limits.dense import sampled_rows, total_variation
-from limbeck.limits.finite_law import FiniteLaw
-from limbeck.limits.instances import dirichlet_law
 from limbeck.limits.lab.running import RISK, generator, portions, result
+from limbeck.limits.tables.dense import sampled_rows, total_variation
+from limbeck.limits.tables.finite_law import FiniteLaw
+from limbeck.limits.tables.instances import dirichlet_law
 
 
 SIZE, GRID, SPREADS = 20, (400, 4_000, 40_000), (0.0, 0.001, 0.01, 0.1)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 
 from limbeck.lab_result import LabCurve, LabResult, LabSettings, compare, line
-from limbeck.limits.exact_risk import hard_label_risk, naive_limit_risk, soft_label_risk
-from limbeck.limits.instances import classic_instance
 from limbeck.limits.lab.running import (
     LEARNERS,
     RISK,
@@ -19,6 +17,8 @@ from limbeck.limits.lab.running import (
     slope,
     soft_label_runs,
 )
+from limbeck.limits.tables.exact_risk import hard_label_risk, naive_limit_risk, soft_label_risk
+from limbeck.limits.tables.instances import classic_instance
 
 
 # Inputs, labels, largest n in S A, runs.

@@ -11,14 +11,14 @@ import numpy as np
 from jaxtyping import Float, Int64
 
 from limbeck.lab_result import Check, LabCurve, LabResult, LabSettings, compare
-from limbeck.limits.dense import (
+from limbeck.limits.tables.dense import (
     hard_label_rows,
     naive_rows,
     sampled_rows,
     soft_label_rows,
     total_variation,
 )
-from limbeck.limits.finite_law import FiniteLaw
+from limbeck.limits.tables.finite_law import FiniteLaw
 from limbeck.randomness import derive_seed
 
 

@@ -6,14 +6,6 @@ import time
 from collections.abc import Callable
 
 from limbeck.lab_result import Check, LabCurve, LabResult, LabSettings, compare, line, widened
-from limbeck.limits.exact_risk import hard_label_risk, soft_label_risk
-from limbeck.limits.finite_law import FiniteLaw
-from limbeck.limits.instances import (
-    hard_label_instance,
-    sampled_probability_instance,
-    sampled_probability_instance_risk,
-    soft_label_instance,
-)
 from limbeck.limits.lab.running import (
     RISK,
     error_of_slope,
@@ -23,6 +15,14 @@ from limbeck.limits.lab.running import (
     simulate,
     slope,
     soft_label_runs,
+)
+from limbeck.limits.tables.exact_risk import hard_label_risk, soft_label_risk
+from limbeck.limits.tables.finite_law import FiniteLaw
+from limbeck.limits.tables.instances import (
+    hard_label_instance,
+    sampled_probability_instance,
+    sampled_probability_instance_risk,
+    soft_label_instance,
 )
 
 

@@ -8,10 +8,10 @@ import time
 import numpy as np
 
 from limbeck.lab_result import Check, LabCurve, LabResult, LabSettings, compare, line
-from limbeck.limits.exact_risk import expected_missing_mass
-from limbeck.limits.instances import zipf_law
 from limbeck.limits.lab.running import generator, log_spaced, near, result, slope
-from limbeck.limits.missing_mass import missing_mass_after
+from limbeck.limits.tables.exact_risk import expected_missing_mass
+from limbeck.limits.tables.instances import zipf_law
+from limbeck.limits.tables.missing_mass import missing_mass_after
 
 
 SIZE, GRID = 2_000_000, (1_000, 10_000, 100_000)

@@ -17,15 +17,15 @@ from limbeck.lab_result import (
     standard_error,
     widened,
 )
-from limbeck.weighting.further_bounds import compressed_bound
 from limbeck.weighting.lab.chains import Chains, mixed
 from limbeck.weighting.lab.linear_case import (
     example_direction,
     example_problem,
     moments_of_teacher,
 )
-from limbeck.weighting.least_squares import stationary_covariance
-from limbeck.weighting.linear_problem import LeastSquares
+from limbeck.weighting.theory.further_bounds import compressed_bound
+from limbeck.weighting.theory.least_squares import stationary_covariance
+from limbeck.weighting.theory.linear_problem import LeastSquares
 
 
 CRITERION = 0.02

@@ -22,10 +22,10 @@ from limbeck.lab_result import (
     standard_error,
     widened,
 )
-from limbeck.weighting.controllers import HbarController, LossPairController
+from limbeck.weighting.controlling.controllers import HbarController, LossPairController
 from limbeck.weighting.lab.chains import sigmoid
 from limbeck.weighting.lab.logistic import Logistic
-from limbeck.weighting.laws import noise_floor, shrinkage_weight
+from limbeck.weighting.theory.laws import noise_floor, shrinkage_weight
 
 
 WITHIN = 0.10

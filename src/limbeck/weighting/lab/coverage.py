@@ -10,11 +10,11 @@ import numpy as np
 from jaxtyping import Float
 
 from limbeck.lab_result import LabCurve, LabResult, LabSettings, compare, line
-from limbeck.weighting.advice import WeightAdvice, recommend_weight
-from limbeck.weighting.curvature import DAMPING, Curvature
-from limbeck.weighting.gradient_moments import GradientMoments, moments_of
-from limbeck.weighting.laws import loss_weight
-from limbeck.weighting.products import Products, Traces
+from limbeck.weighting.measuring.curvature import DAMPING, Curvature
+from limbeck.weighting.measuring.gradient_moments import GradientMoments, moments_of
+from limbeck.weighting.measuring.products import Products, Traces
+from limbeck.weighting.reporting.advice import WeightAdvice, recommend_weight
+from limbeck.weighting.theory.laws import loss_weight
 
 
 LEAST = 0.93  # of intervals with a nominal coverage of 95 %

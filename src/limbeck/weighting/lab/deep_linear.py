@@ -19,7 +19,7 @@ from limbeck.lab_result import (
     standard_error,
     widened,
 )
-from limbeck.weighting.laws import noise_floor, shrinkage, shrinkage_weight
+from limbeck.weighting.theory.laws import noise_floor, shrinkage, shrinkage_weight
 
 
 WITHIN = 0.005

@@ -19,11 +19,11 @@ from limbeck.lab_result import (
     standard_error,
     widened,
 )
-from limbeck.weighting.bounds import noise_bound
-from limbeck.weighting.enumeration import propagate_by_enumeration
 from limbeck.weighting.lab.chains import Chains, mixed
-from limbeck.weighting.least_squares import exact_error, stationary_covariance
-from limbeck.weighting.linear_problem import LeastSquares
+from limbeck.weighting.theory.bounds import noise_bound
+from limbeck.weighting.theory.enumeration import propagate_by_enumeration
+from limbeck.weighting.theory.least_squares import exact_error, stationary_covariance
+from limbeck.weighting.theory.linear_problem import LeastSquares
 
 
 ENUMERATED, SIMULATED = 1e-9, 0.02

@@ -19,9 +19,9 @@ from limbeck.lab_result import (
     standard_error,
     widened,
 )
+from limbeck.weighting.controlling.unbiased import predicted_factor
 from limbeck.weighting.lab.chains import Chains, mixed, sigmoid
-from limbeck.weighting.laws import noise_floor, shrinkage, shrinkage_weight
-from limbeck.weighting.unbiased import predicted_factor
+from limbeck.weighting.theory.laws import noise_floor, shrinkage, shrinkage_weight
 
 
 WITHIN, UNBIASED_WITHIN = 0.03, 0.05

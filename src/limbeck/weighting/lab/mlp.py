@@ -20,11 +20,11 @@ from limbeck.lab_result import (
     line,
 )
 from limbeck.randomness import generator
-from limbeck.weighting.advice import recommend_weight
-from limbeck.weighting.gradient_moments import GradientMoments
-from limbeck.weighting.laws import noise_floor
-from limbeck.weighting.moments import gradient_moments
-from limbeck.weighting.unbiased import predicted_factor
+from limbeck.weighting.controlling.unbiased import predicted_factor
+from limbeck.weighting.measuring.gradient_moments import GradientMoments
+from limbeck.weighting.measuring.moments import gradient_moments
+from limbeck.weighting.reporting.advice import recommend_weight
+from limbeck.weighting.theory.laws import noise_floor
 
 
 WEIGHTS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
@@ -48,7 +48,7 @@ def example_classes() -> Rows:
 
 
 def mlp(settings: LabSettings) -> LabResult:
-    r"""Check the weight of :func:`~limbeck.weighting.advice.recommend_weight` on a tanh network.
+    r"""Check the weight of :func:`limbeck.recommend_weight` on a tanh network.
 
     Moments of the trained student and of teachers give a weight for each; then students are
     trained at six weights by SGD with constant steps and their training cross-entropy is averaged

@@ -29,7 +29,7 @@ from limbeck.weighting.lab.mnist_checks import (
     judge_unbiased,
 )
 from limbeck.weighting.lab.relu_network import network_run
-from limbeck.weighting.laws import noise_floor
+from limbeck.weighting.theory.laws import noise_floor
 
 
 MEAN, STD = 0.1307, 0.3081

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from limbeck.lab_result import Check, LabCurve, compare, line
-from limbeck.weighting.laws import loss_weight, noise_floor, shrinkage, shrinkage_weight
-from limbeck.weighting.unbiased import predicted_factor
+from limbeck.weighting.controlling.unbiased import predicted_factor
+from limbeck.weighting.theory.laws import loss_weight, noise_floor, shrinkage, shrinkage_weight
 
 
 WEIGHTS = np.linspace(0, 1, 11)

@@ -1,0 +1,1 @@
+"""How many queries of which kind, and what they cost."""

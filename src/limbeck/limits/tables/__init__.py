@@ -1,0 +1,1 @@
+"""Learners and exact risks on finite domains."""

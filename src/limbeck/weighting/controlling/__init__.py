@@ -1,0 +1,1 @@
+"""The weight while a student trains."""

@@ -1,0 +1,1 @@
+"""Moments of the gradients of a student, a task and a teacher."""

@@ -1,0 +1,1 @@
+"""What measured moments mean, and the report on them."""

@@ -1,0 +1,1 @@
+"""What is predicted: bounds, laws, the linear case, several teachers."""
