@@ -80,8 +80,9 @@ def distill(
         weight: Share of the distillation term in [0, 1]; None for the published combination;
             "auto" for one that is measured while the student trains, from the published share on
             (losses that are means over samples); a mapping of ``mode`` ("hbar" or "losspair") and
-            options of :class:`limbeck.AdaptiveWeight`, or such an object. With ``confirm`` in the mapping it first races 0, the published share and the measured
-            weight over a tenth of the epochs (``pilot``) and takes the best on ``validation``.
+            options of :class:`limbeck.AdaptiveWeight`, or such an object. With ``confirm`` in the
+            mapping it first races 0, the published share and the measured weight over a tenth of
+            the epochs (``pilot``) on ``validation``; one of the others must be better for sure.
         layers: Layer names ``{"student": ..., "teacher": ...}`` for a loss on features given by
             name; ``penultimate`` by default.
         validation: Rows on which the best epoch is chosen; without them there is no "best".
