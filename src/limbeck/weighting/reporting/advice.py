@@ -112,8 +112,8 @@ def recommend_weight(
         horizon: Steps that are left; None is the long run.
         steps_per_epoch: Where every epoch takes each row once: its steps. The noise that is left at
             its end is smaller then (:func:`~limbeck.weighting.theory.reshuffling.reshuffled_share`,
-            with the measured curvature), and so are the weights of the long run and the floor. None:
-            independent batches, as where rows are augmented anew each time.
+            with the measured curvature), and so are the weights of the long run and the floor.
+            None: independent batches, as where rows are augmented anew each time.
 
     Returns:
         The three weights, each clipped to [0, 1] with the unclipped in ``raw``; status
