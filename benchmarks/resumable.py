@@ -40,7 +40,10 @@ def carry_out(
     path.parent.mkdir(parents=True, exist_ok=True)
     found = {key(row): row for row in rows_of(path)}
     todo = [one for one in plan if one not in found]
+    cut_off = path.exists() and not path.read_bytes().endswith(b"\n")
     with ProcessPoolExecutor(workers) as pool, path.open("a", encoding="utf8") as out:
+        if cut_off and path.stat().st_size:
+            out.write("\n")  # a kill left half a line, which would swallow the next one
         jobs = [pool.submit(run, one) for one in todo]
         for number, job in enumerate(as_completed(jobs), 1):
             row = job.result()

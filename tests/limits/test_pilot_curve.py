@@ -257,3 +257,15 @@ def test_what_is_wrong_is_said():
         plan(error=0.1, pilot={})
     with pytest.raises(ArgumentError, match="Measured errors hold the tail"):
         plan(error=0.1, pilot={"hard_labels": curve(0.0)}, labels=9, top=2, tail_mass=0.1)
+
+
+@pytest.mark.parametrize("noise", [1e-4, 1e-3])
+def test_far_sizes_do_not_hide_that_a_free_exponent_is_known(noise):
+    """0.02 + 10 n^-0.9 is 0.03 at n = 1000^(1/0.9); no size of 1e15 fits these numbers."""
+    source = np.random.default_rng(0)
+    sizes = np.repeat([250.0, 500.0, 1000.0, 2000.0], 3)
+    errors = (0.02 + 10 * sizes**-0.9) * (1 + noise * source.standard_normal(12))
+    needed = fit_curve(sizes, errors).needed(0.03)
+    assert needed.status == "resolved"
+    assert needed.queries.lower <= 1000 ** (1 / 0.9) <= needed.queries.upper
+    assert needed.queries.upper < 1.2 * needed.queries.lower

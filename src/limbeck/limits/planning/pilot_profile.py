@@ -153,14 +153,15 @@ def _at_size(
     sizes: Float[np.ndarray, " k"],
     b: Float[np.ndarray, "*choices k"],
 ) -> Float[np.ndarray, "*choices k"]:
-    # floor + scale n^-b with floor + scale size^-b = error is linear in the floor
+    # Curves through (size, error) are linear in how far their floor lies below the error; written
+    # by the floor itself, numbers as large as size^b would cancel.
     w = groups.repeats * groups.weights
-    q = (sizes[:, None] / groups.sizes) ** b[..., None]
-    away, rest = 1 - q, groups.means - error * q
-    bottom = (w * away * away).sum(-1)
-    floor = np.where(bottom > 0, (w * away * rest).sum(-1) / np.maximum(bottom, 1e-300), 0.0)
-    floor = np.clip(floor, 0.0, error)
-    return (w * (rest - floor[..., None] * away) ** 2).sum(-1) + groups.scatter
+    rise = (sizes[:, None] / groups.sizes) ** b[..., None] - 1
+    above = groups.means - error
+    bottom = (w * rise * rise).sum(-1)
+    gap = np.where(bottom > 0, (w * rise * above).sum(-1) / np.maximum(bottom, 1e-300), 0.0)
+    gap = np.clip(gap, 0.0, error)
+    return (w * (above - gap[..., None] * rise) ** 2).sum(-1) + groups.scatter
 
 
 def _refined(
