@@ -6,8 +6,8 @@ label drawn from its row, once a query: ``hard_labels``), with the label's log-p
 trained on that and nothing else, no true label, no augmentation, for the same number of optimiser
 steps whatever the budget and the privilege, and is never stopped early, so that small budgets are
 learned by heart. Nothing was tuned but the text students' rate, batch and number of steps, by full
-rows of another seed. What counts is the mean total variation between the student's and the teacher's rows on inputs that
-nobody was trained on.
+rows of another seed. What counts is the mean total variation between the student's and the
+teacher's rows on inputs that nobody was trained on.
 
 Images: a query is an image. The teacher is a small_cnn of 24 to 96 channels trained on 20,000
 images of Fashion-MNIST, asked at temperature 1 about some of 20,000 others; students are of 8 to 32
