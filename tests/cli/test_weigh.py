@@ -129,6 +129,18 @@ def test_step_and_weight_as_the_law_takes_them(limbeck, recipe, recorder):
     assert not any("peak" in text for text in found["remarks"])
 
 
+def test_rows_that_are_augmented_are_taken_as_independent(limbeck, recipe, recorder):
+    limbeck.json("weigh", recipe, *FAST, "data.augment=none")
+    found = limbeck.json("weigh", recipe, *FAST, "data.augment=default")
+    plain, augmented = recorder
+    assert plain["data"].augment is None
+    assert plain["steps_per_epoch"] == 4  # 200 rows in batches of 50
+    assert (augmented["data"].augment is None) == (augmented["steps_per_epoch"] is not None)
+    assert any("each row once" in text for text in found["remarks"]) == (
+        augmented["steps_per_epoch"] is not None
+    )
+
+
 def test_a_weight_measured_while_training_is_not_in_use(limbeck, recipe):
     from limbeck.cli.material import material_of
     from limbeck.cli.recipe import read_recipe

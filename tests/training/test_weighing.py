@@ -23,6 +23,7 @@ from typer.testing import CliRunner
 import limbeck as lb
 from limbeck.checks import ArgumentError
 from limbeck.cli.main import app
+from limbeck.data import Data
 from limbeck.losses import ITRD, KD
 from limbeck.randomness import generator
 from limbeck.training.weighing import adaptive_of
@@ -192,6 +193,13 @@ def test_adamw_has_its_own_metric(monkeypatch):
     assert told["curvature"].item() == pytest.approx(
         solved(after[0], data[0], mean, 1 / (2 * 1e-3), expected), rel=1e-6
     )
+
+
+def test_epochs_of_augmented_rows_are_not_the_same_rows():
+    adaptive = Seen()
+    shifted = Data(double(16), augment=lambda inputs, index, view: inputs + 0.0)
+    run(adaptive, shifted, epochs=1)
+    assert [told["steps_per_epoch"] for told in adaptive._told] == [None]
 
 
 def test_a_resumed_run_is_bit_identical(tmp_path, monkeypatch):
