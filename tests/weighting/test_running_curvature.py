@@ -104,12 +104,13 @@ def test_looks_double_and_then_come_after_many_rows():
 
 def test_a_state_goes_on():
     one, two = RunningCurvature(rows=10), RunningCurvature(rows=10)
-    for at in range(3):
-        one.collect(batch(4 * at, 4), 4)
+    for at in range(11):
+        one.collect(batch(4 * at, 4), 1000)
     one.look(product(matrix()), vector()[1], 0.0)
     two.load_state_dict(one.state_dict())
     assert two.value.equal(one.value)
-    for at in range(3, 9):
+    for at in range(11, 15):
         new = batch(4 * at, 4)
-        assert one.collect(new, 4) == two.collect(new, 4)
+        looks = one.collect(new, 1000), two.collect(new, 1000)
+        assert looks == (at == 12,) * 2  # 5,000 rows after the look at the eighth
     assert two.collected().index.equal(one.collected().index)

@@ -117,11 +117,8 @@ class Loop:
 
     def weigh(self, adaptive: AdaptiveWeight) -> None:
         """Let the distillation weight be chosen while training."""
-        # An augmented row is another one in the next epoch: no epoch takes out what it put in.
-        epoch = len(self.batches_of(0)) if self.data.augment is None else None
-        self.weighing = Weighing(
-            self.inner, adaptive, self.options, self.steps, epoch, self._autocast
-        )
+        plan = (self.steps, len(self.batches_of(0)) if self.data.augment is None else None)
+        self.weighing = Weighing(self.inner, adaptive, self.options, plan, self._autocast)
 
     def run(self) -> None:
         """Train from the present position to the end."""

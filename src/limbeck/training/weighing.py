@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from limbeck.checks import ArgumentError, check_choice
 from limbeck.ranks import alone, world_size
 from limbeck.training.clock import Clock
+from limbeck.training.halves import Gradients, Half, mean_of, split, summed, zeros
 from limbeck.training.options import Options
 from limbeck.training.step import Step
 from limbeck.types import Batch, Outputs
 from limbeck.weighting.controlling.adaptive import LARGEST, AdaptiveWeight
 from limbeck.weighting.controlling.running_curvature import RunningCurvature
 from limbeck.weighting.measuring.curvature import gauss_newton
-from limbeck.weighting.measuring.problem import Part, Problem, chosen
+from limbeck.weighting.measuring.problem import Part, Problem
 
 
 AUTO = "auto"
@@ -31,8 +30,6 @@ OPTIONS = (
     "weight", "every", "warmup", "slew", "freeze_width", "maximum", "fast_decay", "slow_decay",
 )  # fmt: skip
 Weight = float | int | str | Mapping[str, Any] | AdaptiveWeight | None
-
-Gradients = list[Tensor]
 
 
 def is_measured(weight: Any) -> bool:
@@ -110,15 +107,6 @@ def check_weighable(
         )
 
 
-@dataclass
-class _Half:
-    """Sums over the rows of one half-batch on this process."""
-
-    rows: int
-    task: Gradients
-    distillation: Gradients
-
-
 class Weighing:
     """Takes measured steps instead of plain ones, and tells the step its weight.
 
@@ -130,8 +118,8 @@ class Weighing:
         step: Its ``weights`` are set here.
         adaptive: Decides.
         options: Of the run: optimiser, momentum.
-        steps: Of the whole run.
-        steps_per_epoch: Of an epoch that takes every row once, None where rows are augmented.
+        plan: Steps of the whole run, and of an epoch; None where rows are augmented, as such a row
+            is another one in the next epoch, and no epoch takes out what it put in.
         autocast: Gives the context that forward passes run in.
     """
 
@@ -140,13 +128,12 @@ class Weighing:
         step: Step,
         adaptive: AdaptiveWeight,
         options: Options,
-        steps: int,
-        steps_per_epoch: int | None,
+        plan: tuple[int, int | None],
         autocast: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext,
     ) -> None:
         self.step, self.adaptive, self.options = step, adaptive, options
         self.autocast = autocast
-        self.steps, self.steps_per_epoch = steps, steps_per_epoch
+        self.steps, self.steps_per_epoch = plan
         self.curvature = RunningCurvature()
         self._last = 0  # step of the measurement before
         self._set()
@@ -194,7 +181,7 @@ class Weighing:
         """
         trained = [p for p in self.step.parameters() if p.requires_grad]
         middle = (rows + 1) // 2
-        halves = [_Half(0, _zeros(trained), _zeros(trained)) for _ in range(2)]
+        halves = [Half(0, zeros(trained), zeros(trained)) for _ in range(2)]
         told: dict[str, Tensor] = {}
         seen, last, theirs = 0, None, []
         for batch, said in batches:
@@ -202,7 +189,7 @@ class Weighing:
                 theirs.append(len(batch) * self._loss_of_teachers(batch, said))
             first = min(max(middle - start - seen, 0), len(batch))
             seen += len(batch)
-            for half, part in zip(halves, _split(batch, said, first), strict=True):
+            for half, part in zip(halves, split(batch, said, first), strict=True):
                 if part is None:
                     continue
                 for name, value in self._add(half, *part, trained, clock).items():
@@ -212,7 +199,7 @@ class Weighing:
         assert last is not None
         own = {id(p) for p in self.step.student.parameters()}
         places = [at for at, p in enumerate(trained) if id(p) in own]
-        g, d = ([_mean(half, name) for half in halves] for name in ("task", "distillation"))
+        g, d = ([mean_of(half, name) for half in halves] for name in ("task", "distillation"))
         counts = [middle, rows - middle]
         weight = self.adaptive.weight
         for at, parameter in enumerate(trained):
@@ -232,7 +219,7 @@ class Weighing:
         }
         if theirs:
             sums = torch.stack([told["task"].to(theirs[0]), torch.stack(theirs).sum()])
-            losses = _summed(sums) / rows
+            losses = summed(sums) / rows
             measured |= {"student_loss": losses[0], "teacher_loss": losses[1]}
         else:
             if self.curvature.collect(last, rows * max(number - self._last, 1)):
@@ -268,7 +255,7 @@ class Weighing:
         self.step.weights = (1 - weight, weight)
 
     def _add(
-        self, half: _Half, batch: Batch, said: list[Outputs], trained: list[Any], clock: Clock
+        self, half: Half, batch: Batch, said: list[Outputs], trained: list[Any], clock: Clock
     ) -> dict[str, Tensor]:
         """Add a part's gradients to its half, and return its terms."""
         with alone(), self.autocast():  # this part is a batch of its own
@@ -330,50 +317,6 @@ class Weighing:
     def _decay(self) -> float:
         # AdamW's weight decay stands beside its gradient.
         return self.options.weight_decay if self.options.optimizer == "sgd" else 0.0
-
-
-def _split(
-    batch: Batch, said: list[Outputs], first: int
-) -> tuple[tuple[Batch, list[Outputs]] | None, tuple[Batch, list[Outputs]] | None]:
-    """Cut a batch after its first rows; an empty side is None."""
-    if first in (0, len(batch)):
-        whole = (batch, said)
-        return (whole, None) if first else (None, whole)
-    rows = torch.arange(len(batch), device=batch.index.device).tensor_split([first])
-    parts = [
-        (chosen(Part(batch, (), ()), one).batch, [_rows_of(answer, one) for answer in said])
-        for one in rows
-    ]
-    return parts[0], parts[1]
-
-
-def _rows_of(said: Outputs, rows: Tensor) -> Outputs:
-    features = {name: value[rows] for name, value in said.features.items()}
-    return replace(
-        said, logits=None if said.logits is None else said.logits[rows], features=features
-    )
-
-
-def _mean(half: _Half, name: str) -> Gradients:
-    """Return the mean gradient over a half's rows on all processes."""
-    sums: Gradients = getattr(half, name)
-    rows = sums[0].new_full((), float(half.rows))
-    if world_size() > 1:
-        dist.all_reduce(rows)
-        for one in sums:
-            dist.all_reduce(one)
-    return [one / rows for one in sums]
-
-
-def _summed(values: Tensor) -> Tensor:
-    if world_size() > 1:
-        dist.all_reduce(values)
-    return values
-
-
-def _zeros(like: Sequence[Tensor]) -> Gradients:
-    wide = torch.float32
-    return [torch.zeros_like(p, dtype=torch.promote_types(p.dtype, wide)) for p in like]
 
 
 def _preconditioner(
