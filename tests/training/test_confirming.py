@@ -66,6 +66,17 @@ def shares_by_hand(students):
     return dict(zip(("none", "published"), (sums[:2] > sums[2]).mean(1), strict=True))
 
 
+@pytest.mark.parametrize(("share", "winner"), [(0.94, "measured"), (0.96, "published")])
+def test_a_rival_must_be_better_for_sure(share, winner, monkeypatch):
+    def drawn(said, *_):
+        better = round(100 * share)
+        found = {name: [0.5] * 100 for name in said}
+        return found | {"published": [0.6] * better + [0.4] * (100 - better)}
+
+    monkeypatch.setattr(confirming, "resampled_metrics", drawn)
+    assert run().record.settings["weight_race"]["winner"] == winner
+
+
 def test_a_pilot_has_the_whole_schedule():
     given = {"epochs": 40, "milestones": (10, 0.5, 30), "warmup_epochs": 4, "learning_rate": 0.1}
     short = confirming.shortened(given | {"loss_warmup_epochs": 2}, 4)

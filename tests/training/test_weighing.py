@@ -232,6 +232,22 @@ def test_a_resumed_run_is_bit_identical(tmp_path, monkeypatch):
     assert saved.settings["weight"] == weight
 
 
+def test_a_state_is_given_back_whole():
+    loops = []
+
+    def keep(loop, findings):
+        loops.append(loop)
+        return len(loops) == 1  # the second is not run
+
+    for _ in range(2):
+        run({"every": 2}, on_ready=keep)
+    first, second = (loop.weighing for loop in loops)
+    second.restore(first.state())
+    assert second._last == first._last == 8
+    assert second.curvature.value.equal(first.curvature.value)
+    assert second.adaptive.history() == first.adaptive.history()
+
+
 def test_the_weight_moves_and_matters():
     weight = {"mode": "hbar", "every": 1, "warmup": 0, "freeze_width": 9.0}
     moved, plain = run(weight, epochs=6), run(0.9, epochs=6)

@@ -135,6 +135,18 @@ def test_hbar_where_an_epoch_takes_every_row_once():
     assert statistics.mean(unaware) < true - 0.05
 
 
+def test_a_state_knows_the_epochs():
+    one, two = HbarController(), HbarController()
+    told = {"curvature": 2.0, "steps_per_epoch": 4, **SETTING}
+    steps = run_of(9)
+    for at, (task, difference) in enumerate(steps):
+        if at == 6:
+            two.load_state_dict(one.state_dict())
+        for controller in (one, two) if at >= 6 else (one,):
+            controller.observe(task, difference, **told, epoch=at // 4)
+    assert two.ingredients()["hbar2"].equal(one.ingredients()["hbar2"])
+
+
 def test_noise_counts_with_the_share_that_an_epoch_leaves():
     plain, told = HbarController(), HbarController()
     for task, difference in run_of(8):
