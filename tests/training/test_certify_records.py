@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings, strategies as st
+from hypothesis import example, given, settings, strategies as st
 from torch import nn
 
 import limbeck
@@ -81,6 +81,7 @@ keys = st.sampled_from(
 
 
 @given(st.lists(st.dictionaries(keys, values, max_size=6), max_size=6))
+@example([{"count": 888678299.0}])
 @settings(max_examples=30, deadline=None)
 def test_no_record_crashes_it(records):
     """Whatever stands in the fields: a certificate with counts, or one of limbeck's errors."""
