@@ -67,9 +67,9 @@ def steps(count: int) -> dict[str, list[float]]:
         stamps.append(time.perf_counter())
         return inputs
 
-    def collect(self: RunningCurvature, batch: Batch, rows: int) -> bool:
+    def collect(self: RunningCurvature, step: int, batch: Batch, rows: int) -> bool:
         self._passed += SPARE * self.rows // often_curved * rows
-        looks.append(real(self, batch, 0))
+        looks.append(real(self, step, batch, 0))
         return looks[-1]
 
     student, teacher = models()

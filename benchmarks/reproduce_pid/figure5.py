@@ -144,7 +144,7 @@ def train(
         save(model, checkpoint(folder, 0))
 
     def on_ready(loop: Any, _: list[Any]) -> bool:
-        steps = len(loop.batches_of(0))
+        steps = len(loop.order.batches_of(0))
 
         def after_step(*_: object) -> None:
             stop_if_orphaned()

@@ -99,7 +99,7 @@ def test_a_last_batch_of_one_row_is_left_out():
         lb.distill(
             network(norm=True), None, rows(count), on_ready=lambda loop, _: kept.append(loop), **one
         )
-        return [len(batch) for batch in kept[-1].batches_of(0)]
+        return [len(batch) for batch in kept[-1].order.batches_of(0)]
 
     kept, one = [], QUICK | {"epochs": 1}
     assert steps(33) == [16, 16]  # BatchNorm has no variance of one row
@@ -423,10 +423,19 @@ def test_channels_last_trains_the_same_network():
                 nn.Flatten(),
                 nn.Linear(4, 3),
             )
+        form = {"memory_format": torch.channels_last}
+        student.register_forward_pre_hook(
+            lambda _, inputs: forms.add(inputs[0].is_contiguous(**form))
+        )
         images = torch.randn(32, 3, 8, 8, generator=torch.Generator().manual_seed(0))
         return lb.distill(student, None, (images, torch.arange(32) % 3), **QUICK, **options).student
 
-    plain, last, chosen = run(channels_last=False), run(channels_last=True), run()
+    forms: set[bool] = set()
+    plain = run(channels_last=False)
+    assert forms == {False}
+    forms.clear()
+    last, chosen = run(channels_last=True), run()
+    assert forms == {True}
     assert same(last, chosen)  # on a CPU it is the default for images
     assert not plain[0].weight.is_contiguous(memory_format=torch.channels_last)
     assert last[0].weight.is_contiguous(memory_format=torch.channels_last)

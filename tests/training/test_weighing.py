@@ -232,7 +232,8 @@ def test_a_resumed_run_is_bit_identical(tmp_path, monkeypatch):
     assert saved.settings["weight"] == weight
 
 
-def test_a_state_is_given_back_whole():
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_state_is_given_back_whole(accumulate):
     loops = []
 
     def keep(loop, findings):
@@ -240,9 +241,11 @@ def test_a_state_is_given_back_whole():
         return len(loops) == 1  # the second is not run
 
     for _ in range(2):
-        run({"every": 2}, on_ready=keep)
+        run({"every": 2}, on_ready=keep, accumulate=accumulate)
     first, second = (loop.weighing for loop in loops)
-    second.restore(first.state())
+    second.restore(first.state(), loops[1].order.last_of_step)
+    assert second.curvature.collected().index.equal(first.curvature.collected().index)
+    assert second.curvature.collected().inputs.equal(first.curvature.collected().inputs)
     assert second._last == first._last == 8
     assert second.curvature.value.equal(first.curvature.value)
     assert second.adaptive.history() == first.adaptive.history()

@@ -72,10 +72,10 @@ def batch(start, rows, kind="tensor"):
 def test_the_latest_rows_are_kept():
     running = RunningCurvature(rows=10)
     for at in range(6):
-        running.collect(batch(4 * at, 4), 4)
+        running.collect(at, batch(4 * at, 4), 4)
     assert running.collected().index.tolist() == list(range(12, 24))
     one = RunningCurvature(rows=10)
-    one.collect(batch(0, 50), 50)
+    one.collect(0, batch(0, 50), 50)
     assert len(one.collected()) == 50
 
 
@@ -95,22 +95,22 @@ def test_batches_are_joined(kind):
 
 def test_looks_double_and_then_come_after_many_rows():
     running = RunningCurvature(rows=4)
-    looks = [at for at in range(1, 40) if running.collect(batch(0, 4), 4)]
+    looks = [at for at in range(1, 40) if running.collect(at, batch(0, 4), 4)]
     assert looks == [1, 2, 4, 8, 16, 32]
     seldom = RunningCurvature(rows=4)
-    looks = [at for at in range(1, 40) if seldom.collect(batch(0, 4), 200)]
+    looks = [at for at in range(1, 40) if seldom.collect(at, batch(0, 4), 200)]
     assert looks == [1, 2, 4, 8, 16, 26, 32]
 
 
 def test_a_state_goes_on():
     one, two = RunningCurvature(rows=10), RunningCurvature(rows=10)
     for at in range(11):
-        one.collect(batch(4 * at, 4), 1000)
+        one.collect(at, batch(4 * at, 4), 1000)
     one.look(product(matrix()), vector()[1], 0.0)
-    two.load_state_dict(one.state_dict())
+    two.load_state_dict(one.state_dict(), lambda step: batch(4 * step, 4))
     assert two.value.equal(one.value)
     for at in range(11, 15):
         new = batch(4 * at, 4)
-        looks = one.collect(new, 1000), two.collect(new, 1000)
+        looks = one.collect(at, new, 1000), two.collect(at, new, 1000)
         assert looks == (at == 12,) * 2  # 5,000 rows after the look at the eighth
     assert two.collected().index.equal(one.collected().index)

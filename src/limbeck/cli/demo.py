@@ -6,7 +6,7 @@ import re
 import shutil
 import time
 from dataclasses import asdict, dataclass
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -137,14 +137,16 @@ def run_demo(
                     first[_TITLES[name]] = run.student
                 if name == "kd":
                     taught_by_kd.append(run)
+        clock = [time.monotonic()]
         tell("weighing how much to distil")
         weight_chapter = _weigh(digits, theirs, guide.student, taught_by_kd, plan)
+        clock.append(time.monotonic())
         tell("asking the teacher")
         query_chapter = _ask(digits, theirs, guide.student, taught_by_kd[0].student, plan)
+        clock.append(time.monotonic())
         tell("measuring what is left to distil")
-        measuring = time.monotonic()
         measurement = measured(digits, guide.student, first, folder)
-        measuring = time.monotonic() - measuring
+        clock.append(time.monotonic())
     students = {name: group for name, group in records.items() if name != TEACHER}
     comparison = compare(students, control=CONTROL)
     summary.results = {
@@ -152,7 +154,9 @@ def run_demo(
     }
     summary.settings["chapters"] = [weight_chapter, query_chapter]
     summary.status = "finished"
-    summary.time = {"seconds": time.monotonic() - started, "measuring": measuring}
+    chapters = zip(("weighing", "asking", "measuring"), pairwise(clock), strict=True)
+    summary.time = {name: end - begin for name, (begin, end) in chapters}
+    summary.time["seconds"] = time.monotonic() - started
     summary.save(folder)
     report = write_report([folder], folder / "report.html")
     found = DemoSummary(

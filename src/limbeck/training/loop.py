@@ -7,7 +7,6 @@ import json
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from limbeck.checks import DataError
-from limbeck.data import Data, Rows
+from limbeck.data import Data
 from limbeck.randomness import derive_seed
 from limbeck.record import RunRecord
 from limbeck.tasks import selection_of
@@ -29,13 +28,12 @@ from limbeck.training.evaluate import evaluate
 from limbeck.training.interrupts import Interrupts
 from limbeck.training.optimiser import optimizer_of, seed_device
 from limbeck.training.options import Options
+from limbeck.training.order import Order
 from limbeck.training.progress import Bar
 from limbeck.training.schedule import (
     first_of_rank,
     loss_factor,
     rate_factor,
-    share_of_rank,
-    whole_batches,
 )
 from limbeck.training.step import Step
 from limbeck.training.weighing import Weighing
@@ -71,7 +69,8 @@ class Loop:
         self.options, self.accelerator, self.record = options, accelerator, record
         self.seed, self.out, self.identity = record.seed, out, identity
         self.teachers, self.data, self.validation, self.test = teachers, data, validation, test
-        self.batch_size = options.batch_size or 64
+        self.order = Order(data, options, self.seed, accelerator)
+        self.batch_size = self.order.batch_size
         self.inner = step
         self.weighing: Weighing | None = None
         self.average = (
@@ -94,7 +93,7 @@ class Loop:
         self.sums: Tensor | None = None  # of the terms over the epoch's steps, on the device
         self.last_ten: list[dict[str, float]] = []
         self.stopped = False
-        self._order: list[Tensor] = []
+        self._batches: list[Tensor] = []
         self._rate = options.learning_rate
         self._seconds_before = 0.0
         self._started = self._saved = time.monotonic()
@@ -110,14 +109,10 @@ class Loop:
         """Seconds of training so far, those before a resume included."""
         return self._seconds_before + time.monotonic() - self._started
 
-    def batches_of(self, epoch: int) -> list[Tensor]:
-        """Return the row positions of an epoch's batches, without one too small for all ranks."""
-        ranks = self.accelerator.num_processes
-        return whole_batches(len(self.data), self.batch_size, self.seed, epoch, ranks)
-
     def weigh(self, adaptive: AdaptiveWeight) -> None:
         """Let the distillation weight be chosen while training."""
-        plan = (self.steps, len(self.batches_of(0)) if self.data.augment is None else None)
+        epoch = self.order.steps_per_epoch if self.data.augment is None else None
+        plan = (self.steps, epoch)
         self.weighing = Weighing(self.inner, adaptive, self.options, plan, self._autocast)
 
     def run(self) -> None:
@@ -131,7 +126,7 @@ class Loop:
     @property
     def steps(self) -> int:
         """Optimiser steps of the whole run."""
-        steps = len(self.batches_of(0)) * self.options.epochs
+        steps = self.order.steps_per_epoch * self.options.epochs
         return min(steps, self.options.max_steps or steps)
 
     @property
@@ -152,10 +147,10 @@ class Loop:
         self.step.train()
         self._tell_models(self.epoch)
         self.alternation.begin_epoch(self.epoch, self.options.epochs)
-        self._order = order = self.batches_of(self.epoch)
+        self._batches = order = self.order.batches_of(self.epoch)
         limit = self.options.max_steps or math.inf
         # How far a killed run had come within this epoch: its first `done` batches are not read.
-        batches = self.data.batches(self._plan(order[self.done :]), self.accelerator.device)
+        batches = self.order.served(order[self.done :], self.epoch)
         while self.done < len(order) and self.total_steps < limit:
             self._one_step(batches, self.epoch + self.done / len(order))
             self.done += 1
@@ -173,18 +168,6 @@ class Loop:
             # Looked up in the class: a compiled module passes on what it is asked for.
             if hasattr(type(part), "begin_epoch"):
                 part.begin_epoch(epoch, self.options.epochs)  # pyright: ignore[reportCallIssue]
-
-    def _plan(self, order: list[Tensor]) -> Iterator[Rows]:
-        views = self.options.views
-        view = self.epoch % views if views else self.epoch
-        rank, ranks = self.accelerator.process_index, self.accelerator.num_processes
-        for batch in order:
-            index, which = share_of_rank(batch, view, rank, ranks)
-            if self.options.accumulate == 1:
-                yield index, which
-                continue
-            size = math.ceil(len(index) / self.options.accumulate)
-            yield from zip(index.split(size), which.split(size), strict=True)
 
     def _one_step(self, batches: Iterator[Batch], position: float) -> None:
         aside, optimizer = self.alternation.active, self.optimizer
@@ -212,7 +195,7 @@ class Loop:
         served = self._served(batches, rows)
         if self.weighing is not None:
             self.weighing.begin(self.total_steps, self._rate)
-            of_all = len(self._order[self.done])
+            of_all = len(self._batches[self.done])
             ranks = self.accelerator.num_processes
             if self.weighing.due(self.total_steps, of_all, ranks, self.options.accumulate):
                 rank = self.accelerator.process_index
@@ -248,9 +231,6 @@ class Loop:
             self.clock.start()
             batch = next(batches)
             rows -= len(batch)
-            if self.options.channels_last and isinstance(batch.inputs, Tensor):
-                images = batch.inputs.contiguous(memory_format=torch.channels_last)
-                batch = replace(batch, inputs=images)
             self.clock.lap("data")
             said = [teacher(batch) for teacher in self.teachers]
             self.clock.lap("teacher")
@@ -264,7 +244,7 @@ class Loop:
 
     def _rows_of_step(self) -> int:
         rank, ranks = self.accelerator.process_index, self.accelerator.num_processes
-        rows = len(self._order[self.done])
+        rows = len(self._batches[self.done])
         return rows // ranks + (rank < rows % ranks)  # as tensor_split has it
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
@@ -386,7 +366,7 @@ class Loop:
         if self.alternation.optimizer is not None:
             self.alternation.optimizer.load_state_dict(state["auxiliary optimizer"])
         if self.weighing is not None:
-            self.weighing.restore(state["weighing"])
+            self.weighing.restore(state["weighing"], self.order.last_of_step)
         if self.average is not None:
             self.average.load_state_dict(state["average"])
         self.best = Best(*state["best"])

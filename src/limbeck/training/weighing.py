@@ -222,7 +222,7 @@ class Weighing:
             losses = summed(sums) / rows
             measured |= {"student_loss": losses[0], "teacher_loss": losses[1]}
         else:
-            if self.curvature.collect(last, rows * max(number - self._last, 1)):
+            if self.curvature.collect(number, last, rows * max(number - self._last, 1)):
                 self._look(bias, factors, measured["learning_rate"])
             measured |= {
                 "difference": tuple(bias),
@@ -243,10 +243,15 @@ class Weighing:
             "last": self._last,
         }
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Go to where :meth:`state` was taken."""
+    def restore(self, state: Mapping[str, Any], rows_of: Callable[[int], Batch]) -> None:
+        """Go to where :meth:`state` was taken.
+
+        Args:
+            state: As it was returned.
+            rows_of: Serves this process's rows of an earlier step again.
+        """
         self.adaptive.load_state_dict(state["adaptive"])
-        self.curvature.load_state_dict(state["curvature"])
+        self.curvature.load_state_dict(state["curvature"], rows_of)
         self._last = state["last"]
         self._set()
 

@@ -46,18 +46,19 @@ class RunningCurvature:
     def __init__(self, *, rows: int = ROWS, iterations: int = ITERATIONS) -> None:
         self.rows, self.iterations = rows, iterations
         self.value: Tensor | None = None
-        self._batches: list[Batch] = []
+        self._batches: list[tuple[int, Batch]] = []  # with the steps they were of
         self._measured, self._passed = 0, 0
 
-    def collect(self, batch: Batch, rows: int) -> bool:
+    def collect(self, step: int, batch: Batch, rows: int) -> bool:
         """Keep the rows of a measured step and say whether to look now.
 
         Args:
+            step: Its number, from which the rows can be had again.
             batch: This process's rows.
             rows: That training saw since the last measurement, over all processes.
         """
-        self._batches.append(batch)
-        while sum(map(len, self._batches[1:])) >= self.rows:
+        self._batches.append((step, batch))
+        while sum(len(one) for _, one in self._batches[1:]) >= self.rows:
             del self._batches[0]
         self._measured += 1
         self._passed += rows
@@ -69,7 +70,7 @@ class RunningCurvature:
 
     def collected(self) -> Batch:
         """Return the latest rows as one batch."""
-        return joined(self._batches)
+        return joined([batch for _, batch in self._batches])
 
     def look(self, product: Callable[[Vector], Vector], along: Vector, damping: float) -> None:
         """Solve for the curvature along a direction.
@@ -82,21 +83,23 @@ class RunningCurvature:
         self.value = harmonic_curvature(product, along, damping, self.iterations)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything that the next looks depend on."""
+        """Return everything that the next looks depend on, but rows by the number of their step."""
         return {
             "value": self.value,
-            "batches": [
-                {name: getattr(batch, name) for name in Batch.__dataclass_fields__}
-                for batch in self._batches
-            ],
+            "steps": [step for step, _ in self._batches],
             "measured": self._measured,
             "passed": self._passed,
         }
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state of :meth:`state_dict`."""
+    def load_state_dict(self, state: Mapping[str, Any], rows_of: Callable[[int], Batch]) -> None:
+        """Go on from a state of :meth:`state_dict`.
+
+        Args:
+            state: As it was returned.
+            rows_of: Serves the rows of a step again, where they were.
+        """
         self.value = state["value"]
-        self._batches = [Batch(**batch) for batch in state["batches"]]
+        self._batches = [(step, rows_of(step)) for step in state["steps"]]
         self._measured, self._passed = state["measured"], state["passed"]
 
 
