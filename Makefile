@@ -32,7 +32,7 @@ test-vision: .venv-vision/ready
 	touch $@
 
 .venv/dev: .venv/core
-	$(BIN)/pip $(INSTALL) --editable '.[dev,text,track,quant,export,peers,examples]'
+	$(BIN)/pip $(INSTALL) --editable '.[dev,text,api,track,quant,export,peers,examples]'
 	touch $@
 
 # PyPI's torchvision asks for its CUDA build of torch: without dependencies it fits the torch that is

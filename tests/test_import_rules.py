@@ -13,7 +13,7 @@ FOUNDATIONS = frozenset(
     path.stem for path in PACKAGE.glob("*.py") if not path.stem.startswith("__")
 )
 BARE = frozenset({"types", "checks"})  # import nothing of ours
-GROUND = frozenset({"losses", "information", "limits", "store", "students", "zoo"})
+GROUND = frozenset({"losses", "information", "limits", "store", "students", "zoo", "asking"})
 BELOW = {
     "cli": FOUNDATIONS | GROUND | {"report", "training", "weighting"},
     "report": FOUNDATIONS,

@@ -9,6 +9,7 @@ from sklearn import metrics
 from torch.nn import functional as F
 
 from limbeck.checks import ArgumentError, DataError, ShapeError
+from limbeck.language_model import LanguageModel
 from limbeck.tasks import (
     TASKS,
     Classification,
@@ -315,6 +316,7 @@ def test_names_and_own_objects():
         "multilabel": MultiLabel,
         "regression": Regression,
         "embedding": Embedding,
+        "language_model": LanguageModel,
     }
     own = Own()
     assert task_of(own) is own
@@ -324,6 +326,7 @@ def test_names_and_own_objects():
         ("average_precision", "max"),
         ("mse", "min"),
         ("cosine", "max"),
+        ("cross_entropy", "min"),
     ]
     assert all(isinstance(task_of(name), Task) for name in TASKS)
 

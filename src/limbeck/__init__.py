@@ -88,13 +88,15 @@ if TYPE_CHECKING:
         read_records as read_records,
         write_records as write_records,
     )
+    from limbeck.store.reader import TeacherStore as TeacherStore
+    from limbeck.training.caching import cache as cache
     from limbeck.training.certify import certify as certify
     from limbeck.training.comparing import compare_students as compare_students
     from limbeck.training.distil import Result as Result, distill as distill
     from limbeck.training.measure import measure as measure
     from limbeck.training.measurement import Measurement as Measurement
     from limbeck.training.saving import load as load
-    from limbeck.types import Batch as Batch, Outputs as Outputs
+    from limbeck.types import Answers as Answers, Batch as Batch, Outputs as Outputs
     from limbeck.weighting.controlling.adaptive import AdaptiveWeight as AdaptiveWeight
     from limbeck.weighting.controlling.meter import WeightMeter as WeightMeter
     from limbeck.weighting.measuring.gradient_moments import GradientMoments as GradientMoments
@@ -183,6 +185,8 @@ _HOME = {
     "StudentComparison": "limbeck.limits.distance.comparison",
     "Plan": "limbeck.limits.planning.result",
     "plan": "limbeck.limits.planning.plan",
+    "TeacherStore": "limbeck.store.reader",
+    "cache": "limbeck.training.caching",
     "certify": "limbeck.training.certify",
     "compare_students": "limbeck.training.comparing",
     "Result": "limbeck.training.distil",
@@ -190,6 +194,7 @@ _HOME = {
     "Measurement": "limbeck.training.measurement",
     "load": "limbeck.training.saving",
     "measure": "limbeck.training.measure",
+    "Answers": "limbeck.types",
     "Batch": "limbeck.types",
     "Outputs": "limbeck.types",
     "AdaptiveWeight": "limbeck.weighting.controlling.adaptive",

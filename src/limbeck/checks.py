@@ -40,6 +40,10 @@ class CheckpointError(LimbeckError, RuntimeError):
     """A checkpoint that cannot be read, or that belongs to another run."""
 
 
+class StoreError(LimbeckError, ValueError):
+    """A store of teacher outputs that is unfinished, damaged, or made of something else."""
+
+
 class StorageError(LimbeckError, OSError):
     """A folder that cannot be written, or a disk that is full."""
 

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import (
     DataLoader,
     IterableDataset,
@@ -27,7 +27,7 @@ from limbeck.sources import (
     is_array,
     parted,
 )
-from limbeck.types import Batch
+from limbeck.types import Batch, Teacher
 
 
 Augment = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -218,6 +218,16 @@ class Data:
                 f"got shape {tuple(tensor.shape)}."
             )
         return tensor
+
+
+def bound(teacher: Teacher, data: Data) -> Teacher:
+    """Return the teacher of these rows: a store answers only for the data it was written for.
+
+    Raises:
+        StoreError: If the teacher is a store of other data.
+    """
+    on = None if isinstance(teacher, nn.Module) else getattr(teacher, "on", None)
+    return teacher if on is None else on(data)
 
 
 def _is_pair(value: Any) -> bool:

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol, runtime_checkable
 
 from limbeck.checks import ArgumentError, DataError
 from limbeck.files import atomic
@@ -40,6 +40,15 @@ NOTES = {
     "them is of the law before temperature, filters or renormalisation",
     "unknown_key": "keys that limbeck does not know are ignored",
 }
+
+
+@runtime_checkable
+class HasRecords(Protocol):
+    """What tells of a teacher's answers as records, such as a store."""
+
+    def records(self) -> Iterable[TeacherRecord]:
+        """Return them."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -150,7 +159,7 @@ def read_records(
 
 
 def as_records(
-    source: Path | str | Records | Iterable[TeacherRecord | Mapping[str, Any]],
+    source: Path | str | Records | Iterable[TeacherRecord | Mapping[str, Any]] | HasRecords,
     *,
     labels: int | None = None,
     tolerance: float = TOLERANCE,
@@ -159,6 +168,7 @@ def as_records(
 
     Args:
         source: A string is a path. Dicts are checked as lines are; their place counts as line.
+            What has a method ``records()``, as a store of a teacher's outputs, gives them itself.
         labels: How many labels there are, where it is known.
         tolerance: How far rows may be from summing to 1, in [0, 1).
 
@@ -181,6 +191,8 @@ def as_records(
         return read_records(source, labels=labels, tolerance=tolerance)
     _check("as_records", labels, tolerance)
     problems: list[Problem] = []
+    if not isinstance(source, Records) and isinstance(source, HasRecords):
+        source = source.records()
     if isinstance(source, Records):
         problems, source = source.problems, source.records
     if isinstance(source, Mapping) or not isinstance(source, Iterable):

@@ -225,6 +225,8 @@ def _as_targets(value: Any, name: str) -> Tensor:
             )
         return tensor
     tensor = tensor.to(torch.int64)
+    if tensor.ndim == 2:  # by token, as transformers marks those without a label
+        tensor = tensor.masked_fill(tensor == -100, -1)
     if tensor.numel() and int(tensor.min()) < -1:
         raise DataError(
             f"{name}: expected targets >= 0, or -1 for unlabelled rows; got {int(tensor.min())}. "

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from limbeck.checks import ArgumentError, DataError, ShapeError, check_between, check_choice
 from limbeck.labels import cross_entropy, total_weight
+from limbeck.language_model import LanguageModel
 from limbeck.ranks import share_of_batch, world_size
 from limbeck.types import Batch, Outputs, Task
 
@@ -182,7 +183,7 @@ class Embedding:
 
 
 TASKS: dict[str, type] = {
-    kind.name: kind for kind in (Classification, MultiLabel, Regression, Embedding)
+    kind.name: kind for kind in (Classification, MultiLabel, Regression, Embedding, LanguageModel)
 }
 
 

@@ -1,11 +1,47 @@
-"""What travels between a model, a loss and the loop: two records and three protocols."""
+"""What travels between a model, a loss and the loop: three records and three protocols."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What a teacher said of some labels only: those that it drew, or its most likely ones.
+
+    ``counts`` tells the two apart. Where it is given the labels were drawn from the teacher, one
+    that was drawn once with a count of 1; where it is None they are the teacher's most likely
+    labels, largest first, of which nothing was left to chance. Drawn labels may stand one draw a
+    column (every count 1), or each label once with the number of its draws. Token tasks have a
+    further axis: [batch, tokens, kept].
+
+    Attributes:
+        labels: Classes, int64 [batch, kept]; -1 is an absent one.
+        log_probabilities: Their log t [nats], at most 0, float [batch, kept], t being what drawn
+            labels were drawn from; None where the teacher gave text only.
+        counts: How often each label was drawn, int64 [batch, kept]; None: the most likely labels.
+    """
+
+    labels: Tensor
+    log_probabilities: Tensor | None = None
+    counts: Tensor | None = None
+
+    @property
+    def drawn(self) -> bool:
+        """Whether the labels were drawn; else they are the most likely ones."""
+        return self.counts is not None
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Answers:
+        """Return answers of what a function makes of each tensor."""
+        return Answers(
+            function(self.labels),
+            None if self.log_probabilities is None else function(self.log_probabilities),
+            None if self.counts is None else function(self.counts),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,10 +52,21 @@ class Outputs:
         logits: The model's output, one row a sample: class scores for a classifier, predictions
             for a regression, vectors for an embedding; None where only features were kept.
         features: Outputs of the named layers, by dotted name.
+        answers: Some labels, where a teacher gave or a store kept no whole rows. Losses on labels
+            take these where they are there, also beside logits.
     """
 
     logits: Tensor | None
     features: dict[str, Tensor] = field(default_factory=dict)
+    answers: Answers | None = None
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Outputs:
+        """Return outputs of what a function makes of each tensor."""
+        return Outputs(
+            None if self.logits is None else function(self.logits),
+            {name: function(value) for name, value in self.features.items()},
+            None if self.answers is None else self.answers.map(function),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +116,11 @@ class Loss(Protocol):
 
 @runtime_checkable
 class Teacher(Protocol):
-    """Anything that gives outputs without gradient: a live model, a store, a remote."""
+    """Anything that gives outputs without gradient: a live model, a store, a remote.
+
+    Optional: ``on(data)`` returns the teacher for the rows of a :class:`limbeck.Data`, or refuses
+    them; it is asked before batches of other data come, whose positions mean other rows.
+    """
 
     def __call__(self, batch: Batch) -> Outputs:
         """Return the teacher's outputs for the rows of ``batch``."""

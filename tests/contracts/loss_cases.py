@@ -17,20 +17,26 @@ from limbeck.types import Batch, Outputs
 
 
 ROWS, CLASSES = 8, 4
+LENGTH = 5  # tokens of a row, for the losses of language models
 WIDTHS = {"student": 3, "teacher": 5}  # unlike, so that projections have work to do
 SPLIT = 5  # rows of the first of two ranks
 
 
 def all_terms() -> WeightedSum:
-    """Return a sum of every loss that may be summed; CC would make it depend on the order."""
+    """Return a sum of every loss of a classifier; CC would make it depend on the order."""
     losses = {name: make() for name, make in LOSSES.items()}
     return WeightedSum(
         {
             name: (0.5 + place, loss)
             for place, (name, loss) in enumerate(losses.items())
-            if not hasattr(loss, "auxiliary_loss") and name != "cc"
+            if not hasattr(loss, "auxiliary_loss") and name != "cc" and not by_token(loss)
         }
     )
+
+
+def by_token(loss: nn.Module) -> bool:
+    """Say whether a loss is for language models, with logits at every token."""
+    return getattr(loss, "tasks", None) == frozenset({"language_model"})
 
 
 CASES: dict[str, Callable[[], nn.Module]] = {**LOSSES, "weighted_sum": all_terms}
@@ -67,7 +73,9 @@ class Model(nn.Module):
         drawn = [torch.randn(6, size, generator=seed, dtype=torch.float64) for size in sizes]
         self.weights = nn.ParameterList([weight.to(kind) for weight in drawn])
 
-    def forward(self, inputs: Tensor) -> Outputs:
+    def forward(self, inputs: Tensor | dict[str, Tensor]) -> Outputs:
+        if isinstance(inputs, dict):
+            inputs = inputs["states"]
         logits, *features = [inputs @ weight for weight in self.weights]
         return Outputs(
             logits,
@@ -78,9 +86,13 @@ class Model(nn.Module):
         )
 
 
-def batch_of(kind: torch.dtype = torch.float32, rows: int = ROWS, seed: int = 0) -> Batch:
+def batch_of(
+    kind: torch.dtype = torch.float32, rows: int = ROWS, seed: int = 0, *, tokens: bool = False
+) -> Batch:
     """Return random inputs, of which row 3 has no label and row 6 is dead: all zeros."""
     source = torch.Generator().manual_seed(seed)
+    if tokens:
+        return _tokens(kind, rows, source)
     inputs = torch.randn(rows, 6, generator=source, dtype=torch.float64).to(kind)
     inputs[6:7] = 0.0
     targets = torch.arange(rows) % CLASSES
@@ -88,11 +100,25 @@ def batch_of(kind: torch.dtype = torch.float32, rows: int = ROWS, seed: int = 0)
     return Batch(inputs, targets, torch.arange(rows), torch.zeros(rows, dtype=torch.int64))
 
 
+def _tokens(kind: torch.dtype, rows: int, source: torch.Generator) -> Batch:
+    """Return states of texts of unlike lengths, in packed rows."""
+    states = torch.randn(rows, LENGTH, 6, generator=source, dtype=torch.float64).to(kind)
+    states[6:7] = 0.0
+    ids = torch.randint(CLASSES, (rows, LENGTH), generator=source)
+    places, mask = torch.arange(LENGTH).repeat(rows, 1), torch.ones_like(ids)
+    places[1::2, 2:] -= 2
+    mask[2:4, 3:] = 0
+    inputs = {"states": states, "input_ids": ids, "position_ids": places, "attention_mask": mask}
+    targets = ids.masked_fill(torch.arange(rows)[:, None] == 3, -1)
+    return Batch(inputs, targets, torch.arange(rows), torch.zeros(rows, dtype=torch.int64))
+
+
 def picked(batch: Batch, rows: Tensor) -> Batch:
     """Return some rows of a batch, in the order given."""
-    assert isinstance(batch.inputs, Tensor)
+    inputs = batch.inputs
+    chosen = {k: v[rows] for k, v in inputs.items()} if isinstance(inputs, dict) else inputs[rows]
     assert batch.targets is not None
-    return Batch(batch.inputs[rows], batch.targets[rows], batch.index[rows], batch.view[rows])
+    return Batch(chosen, batch.targets[rows], batch.index[rows], batch.view[rows])
 
 
 def models(loss: nn.Module, kind: torch.dtype) -> tuple[Model, Model]:
@@ -106,7 +132,7 @@ def models(loss: nn.Module, kind: torch.dtype) -> tuple[Model, Model]:
 def prepared(name: str, kind: torch.dtype = torch.float32, seed: int = 0) -> nn.Module:
     """Return a loss that is ready for use on outputs of this float type."""
     loss = (CASES | VARIANTS)[name]()
-    batch = batch_of(kind, seed=seed)
+    batch = batch_of(kind, seed=seed, tokens=by_token(loss))
     if hasattr(loss, "prepare"):
         student, teacher = models(loss, kind)
         loss.prepare(student(batch.inputs), teacher(batch.inputs), batch)
@@ -117,7 +143,7 @@ def value_and_gradients(name: str, rows: Tensor) -> tuple[Tensor, dict[str, Tens
     """Return one backward pass over some rows of the batch, in float64."""
     loss = prepared(name, torch.float64)
     student, teacher = models(loss, torch.float64)
-    batch = picked(batch_of(torch.float64), rows)
+    batch = picked(batch_of(torch.float64, tokens=by_token(loss)), rows)
     with torch.no_grad():
         target = teacher(batch.inputs)
     value = loss(student(batch.inputs), target, batch)

@@ -17,13 +17,15 @@ from loss_cases import (
     ROWS,
     VARIANTS,
     batch_of,
+    by_token,
     models,
     prepared,
     run_rank,
     value_and_gradients,
 )
 
-from limbeck.types import Outputs
+from limbeck.checks import ArgumentError
+from limbeck.types import Answers, Outputs
 
 
 # CC compares neighbours in the batch, so it may depend on the order: by name, once it is here.
@@ -47,7 +49,7 @@ def leaves(outputs: Outputs, scale: float = 1.0) -> Outputs:
 
 
 def case(loss: nn.Module, kind: torch.dtype, scale: float = 1.0, seed: int = 0):
-    batch = batch_of(kind, seed=seed)
+    batch = batch_of(kind, seed=seed, tokens=by_token(loss))
     student, teacher = (leaves(model(batch.inputs), scale) for model in models(loss, kind))
     return student, teacher, batch
 
@@ -165,6 +167,26 @@ def test_what_the_loop_reads(name):
     assert task >= 0
     assert distillation > 0
     assert loss.needs_logits or any(loss.layers.values())
+
+
+@every_loss
+def test_a_teacher_without_logits(name):
+    """Losses on features do not miss them; others say which losses take what is there."""
+    loss = prepared(name)
+    if loss.tasks is not None and "classification" not in loss.tasks:
+        pytest.skip("takes answers for every token")
+    student, teacher, batch = case(loss, torch.float32)
+    labels = torch.zeros(ROWS, 1, dtype=torch.int64)
+    said = Outputs(None, teacher.features, Answers(labels, counts=labels + 1))
+    if not loss.needs_logits:
+        assert torch.equal(prepared(name)(student, said, batch), loss(student, teacher, batch))
+    elif name in ("sampled_labels", "sampled_counts"):
+        assert loss(student, said, batch).isfinite()
+    else:
+        # CATKD reads logits once, before training.
+        run = CASES[name]().prepare if name == "catkd" else loss
+        with pytest.raises(ArgumentError, match=r"expected .* got labels that it drew.* sampled_l"):
+            run(student, said, batch)
 
 
 @every_loss

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from helpers.answers import Answering
 from helpers.gradients import Convolutions, kd, mlp, rows
 
 from limbeck.weighting.measuring.moments import gradient_moments
@@ -20,6 +21,7 @@ CASES: dict[str, dict[str, Any]] = {
     "last_layer": {"method": "last_layer", "curvature": False},
     "training": {"training": True, "group_rows": 3},
     "named loss": {"loss": "kd"},
+    "answers": {"loss": "k3", "curvature": False},
 }
 
 
@@ -28,7 +30,10 @@ def measured(name: str) -> Any:
     x, y = rows(41, inputs=36)
     y = torch.where(torch.arange(41) % 6 == 0, -1, y)
     settings = {"loss": kd} | CASES[name]
-    return gradient_moments(Convolutions(1), mlp(8, 2, inputs=36), (x, y), **settings)
+    teacher: Any = mlp(8, 2, inputs=36)
+    if name == "answers":
+        teacher = Answering(teacher, 41, uneven=True)  # as wide as the last sample of a process
+    return gradient_moments(Convolutions(1), teacher, (x, y), **settings)
 
 
 def run_rank(rank: int, folder: str) -> None:

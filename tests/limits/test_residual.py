@@ -154,13 +154,18 @@ def test_the_missing_mass_by_hand():
     # u = 0.5, 0.5, 0.5 + 0.25, and twice 0.5 + 0.25.
     found = missing_mass_of(records, confidence=0.95)
     assert found.value == pytest.approx((0.5 + 0.5 + 0.75 + 0.75 + 0.75) / 5)
-    # N_1 = 3, N_2 = 1 of 5.
-    assert found.settings["standard_error"] == pytest.approx(np.sqrt(3 * 0.4 + 2) / 5)
+    # Deviations from the mean 0.65, two of 0.15 and three of 0.1, times 5/4. Then draws that make
+    # each other old: the twins of pair (0, 0), and both of input 1, each time 2 * 0.25^2.
+    squares = (2 * 0.15**2 + 3 * 0.1**2) * 5 / 4 + 2 * 2 * 0.25**2
+    assert found.settings["standard_error"] == pytest.approx(np.sqrt(squares) / 5)
     whole = [TeacherRecord(s, 0, row=np.log([0.5, 0.5])) for s in (1, 1, 2)]
     assert missing_mass_of(whole, confidence=0.95).value == pytest.approx(1 / 3)
     assert missing_mass_of([TeacherRecord(0, 0)] * 3, confidence=0.95).value == 0
     assert missing_mass_of([TeacherRecord(0, 0)] * 3, confidence=0.95).upper > 0.9
     assert missing_mass_of([], confidence=0.95) is None
+    # With even odds nothing was missed ten times of what has probability ln(4) / 10.
+    sure = missing_mass_of([TeacherRecord(0, 0)] * 10, confidence=0.5)
+    assert sure.upper >= np.log(4) / 10
 
 
 def test_contradictions_are_said():

@@ -34,7 +34,7 @@ def test_sums_and_sizes():
 
 @pytest.mark.parametrize("groups", [None, np.array([0, 1])])
 def test_counts_beyond_memory_are_refused(groups):
-    with pytest.raises(DataError, match="at most 1e\\+08 draws"):
+    with pytest.raises(DataError, match="at most 10,000,000 draws"):
         units_of(np.zeros(2), np.array([2**62, 2**62]), groups)
 
 

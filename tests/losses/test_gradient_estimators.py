@@ -10,7 +10,8 @@ from helpers.position import random_position
 from torch import Tensor
 
 import limbeck as lb
-from limbeck.losses.sampled_counts import counted
+from limbeck.losses.sampled_counts import merged
+from limbeck.types import Answers
 
 
 CLASSES = 50
@@ -126,7 +127,8 @@ def gradients(far: float) -> dict[str, Tensor]:
     x, t = zipf_position(far)
     source = torch.Generator().manual_seed(1)
     drawn = torch.multinomial(t, REPEATS * DRAWS, True, generator=source).view(REPEATS, DRAWS)
-    labels, counts = counted(drawn)
+    found = merged(Answers(drawn, counts=torch.ones_like(drawn)))
+    labels, counts = found.labels, found.counts.double()
     reported = t.log()[labels.clamp_min(0)]
     rows = x.expand(REPEATS, -1).clone().requires_grad_()
 

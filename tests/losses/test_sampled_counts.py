@@ -11,8 +11,8 @@ from helpers.logits import drawn, softmax
 import limbeck as lb
 from limbeck.checks import ArgumentError, ShapeError
 from limbeck.losses import SampledCounts
-from limbeck.losses.sampled_counts import counted
-from limbeck.types import Batch, Outputs
+from limbeck.losses.sampled_counts import merged
+from limbeck.types import Answers, Batch, Outputs
 
 
 LABELS = torch.tensor([[3, 0, -1], [1, 2, 4], [-1, -1, -1]])
@@ -64,7 +64,8 @@ def test_zero_at_the_shares_and_positive_elsewhere():
 
 def test_repeated_draws_are_counts():
     logits, draws = drawn(6, 4).requires_grad_(), torch.tensor([[0, 1, 0, 3, 0]]).expand(6, 5)
-    labels, counts = counted(draws)
+    found = merged(Answers(draws, counts=torch.ones_like(draws)))
+    labels, counts = found.labels, found.counts
     assert labels[0].tolist() == [0, 1, 3, -1, -1]
     assert counts[0].tolist() == [3, 1, 1, 0, 0]
     reported = drawn(4, seed=3).log_softmax(0)

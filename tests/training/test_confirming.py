@@ -156,3 +156,12 @@ def test_what_is_refused(pilots):
 def test_without_confirm_there_is_no_race(pilots):
     run({"mode": "hbar", "confirm": False})
     assert pilots == []
+
+
+def test_a_limit_on_the_steps_is_shortened_too(pilots):
+    """Else pilots of a run that stops early would each be as long as the run."""
+    result = run(epochs=8, max_steps=12)  # of 24
+    assert {(one["epochs"], one["max_steps"]) for one, _ in pilots} == {(4, 6)}
+    lengths = {len(one.record.curves["loss total"]) for _, one in pilots}
+    assert lengths == {2}  # epochs of three steps
+    assert result.record.settings["max_steps"] == 12

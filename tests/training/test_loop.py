@@ -412,6 +412,29 @@ def test_views_are_cycled():
     assert all(len(indices) == 48 for indices in seen.values())
 
 
+def test_views_are_drawn():
+    drawn: dict[int, list[int]] = {}
+
+    def augment(inputs, index, view):
+        for row, which in zip(index.tolist(), view.tolist(), strict=True):
+            drawn.setdefault(row, []).append(which)
+        return inputs
+
+    def by_row(epochs, batch_size):
+        drawn.clear()
+        settings = QUICK | {"epochs": epochs, "batch_size": batch_size, "learning_rate": 1e-9}
+        data = lb.Data(rows(), augment=augment)
+        lb.distill(network(), None, data, views=3, view_order="draw", **settings)
+        return torch.tensor([views[-epochs:] for _, views in sorted(drawn.items())])
+
+    every = by_row(100, 48)
+    # Rows of an epoch differ, and each view comes as often as the others: 4,800 draws in all.
+    assert all(set(column.tolist()) == {0, 1, 2} for column in every.T)
+    shares = every.flatten().bincount() / every.numel()
+    assert (shares - 1 / 3).abs().max().item() < 4 * (2 / 9 / every.numel()) ** 0.5
+    assert by_row(5, 16).equal(every[:, :5])  # whatever batch a row is in
+
+
 def test_channels_last_trains_the_same_network():
     def run(**options):
         with torch.random.fork_rng():

@@ -152,10 +152,17 @@ def test_student_and_teacher_may_not_be_one_object():
 def test_the_preflight_changes_nothing_of_the_student():
     student = network(norm=True, dropout=0.5).train()
     before = [part.clone() for part in student.state_dict().values()]
-    seen = lb.Data(rows(), augment=lambda *_: pytest.fail("rows are looked at unaugmented"))
+    views: list[int] = []
+
+    def augment(inputs, index, view):
+        views.extend(view.tolist())
+        return inputs
+
+    seen = lb.Data(rows(), augment=augment)
     stopped = lb.distill(
         student, good_teacher(), seen, loss="itrd", on_ready=lambda loop, findings: False, **QUICK
     )
+    assert set(views) == {0}  # rows are looked at in the view that every store has
     assert stopped.student is student
     for was, now in zip(before, student.state_dict().values(), strict=True):
         assert torch.equal(was, now)

@@ -381,6 +381,35 @@ def test_no_step_waits_for_the_gpu(mode):
     assert weight.weight.item() == pytest.approx(plain.weight.item(), rel=1e-4)
 
 
+@pytest.mark.parametrize("mode", ["hbar", "losspair"])
+def test_a_state_goes_on_where_the_measurements_are(mode):
+    """Checkpoints are loaded onto the CPU; measurements go on elsewhere."""
+    before, after = (AdaptiveWeight(mode, every=1, warmup=2) for _ in range(2))
+    for step in range(3):
+        before.observe(step, **measured(step, mode))
+    after.load_state_dict(before.state_dict())
+    found = measured(3, mode, device="meta")
+    if mode == "hbar":
+        found |= {"curvature": torch.ones((), device="meta")}
+    after.observe(3, **found)
+    state = after.state_dict()
+    assert state["rows"].device.type == "meta"
+    assert len(state["rows"]) == 4
+
+
+@pytest.mark.parametrize("freeze", [None, 0.3])
+def test_the_weight_stays_where_nothing_finite_was_measured(freeze):
+    weight = AdaptiveWeight("hbar", weight=0.4, every=1, warmup=0, slew=None, freeze_width=freeze)
+    broken = measured(0, "hbar")
+    broken["task"][0][0][...] = torch.nan
+    weight.observe(0, **broken)
+    assert weight.weight.item() == pytest.approx(0.4)
+    weight.observe(1, **measured(1, "hbar"))
+    target = weight.controller.weight().item()
+    assert weight.weight.item() == pytest.approx(0.4 if freeze else target)
+    assert target > 0
+
+
 def test_float64_stays():
     weight = AdaptiveWeight("hbar", **FREE)
     weight.observe(0, **measured(0, kind=torch.float64))

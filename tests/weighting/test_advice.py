@@ -265,3 +265,57 @@ def test_a_better_teacher_gets_more_weight():
         bottom = moments.tr_hh / moments.tr_gh * floor + excess
         assert found.loss.raw == pytest.approx(floor / bottom, rel=0.15)
         assert found.loss.lower <= floor / (floor + excess) * 1.1
+
+
+def coin(batch_size):
+    """A bias alone as student, balanced labels, a teacher that says 1/2: mean of h exactly zero."""
+    model = torch.nn.Linear(1, 2).double()
+    for one in model.parameters():
+        torch.nn.init.zeros_(one)
+    data = torch.zeros(64, 1).double(), torch.tensor([0, 1] * 32)
+
+    def plain(s, t):
+        return torch.nn.functional.cross_entropy(s, t.softmax(1))
+
+    moments = gradient_moments(model, model, data, n=64, loss=plain, curvature=False)
+    return moments, recommend_weight(moments, learning_rate=0.1, batch_size=batch_size, horizon=9)
+
+
+@pytest.mark.parametrize("batch_size", [16, 512])
+def test_a_squared_length_below_zero_does_not_turn_the_weight_into_zero(batch_size):
+    """The estimate is -tr_hh / 64: times a batch of 512 it outweighs tr_hh itself."""
+    moments, advice = coin(batch_size)
+    assert moments.hbar2 == pytest.approx(-moments.tr_hh / 64)
+    for estimate in (advice.one_step, advice.horizon):
+        assert estimate.value == estimate.raw == pytest.approx(1.0)
+        assert estimate.upper == 1.0
+    assert advice.one_step.status == ("unresolved" if batch_size == 512 else "resolved")
+    assert advice.horizon.status == "unresolved"
+    assert advice.diagnosis == "unresolved"
+
+
+def test_the_interval_holds_a_weight_that_took_the_bias_for_zero():
+    """tr_gh = 0.5, tr_hh = 1 and hbar2 = -0.3: the interval is about 0.5 / 0.7, the weight 0.5."""
+    made = dataclasses.replace(case_f(), tr_gh=0.5, tr_gg=1.0, tr_hh=1.0, hbar2=-0.3)
+    found = recommend_weight(made, learning_rate=0.1, batch_size=1).one_step
+    assert found.value == found.raw == found.lower == 0.5
+    assert found.upper == pytest.approx(0.5 / 0.7, rel=1e-3)
+
+
+@pytest.mark.parametrize("n", [16, 256])
+def test_a_metric_of_one_factor_is_a_learning_rate(n):
+    """With D = 3 all weights are those of three times the rate, the bias seen or not."""
+    student, teacher, data = mlp(5, 1), mlp(8, 2), rows(n)
+    factors = {name: torch.full_like(p, 3.0) for name, p in student.named_parameters()}
+    found = [
+        recommend_weight(
+            gradient_moments(student, teacher, data, n=n, preconditioner=metric),
+            learning_rate=rate,
+            batch_size=4,
+        )
+        for metric, rate in ((factors, 0.01), (None, 0.03))
+    ]
+    assert found[0].horizon.raw == pytest.approx(found[1].horizon.raw, rel=1e-6)
+    assert found[0].loss.raw == pytest.approx(found[1].loss.raw, rel=1e-6)
+    assert found[0].kappa == pytest.approx(found[1].kappa, rel=1e-6)
+    assert found[0].floor == pytest.approx(found[1].floor, rel=1e-6)

@@ -130,9 +130,16 @@ def test_the_metric_is_that_of_adam():
         second = (0.999 * 0.001 * one**2 + 0.001 * two**2) / (1 - 0.999**2)
         np.testing.assert_allclose(factor, 1 / (second.sqrt() + 1e-8), rtol=1e-6)
     assert rate == 0.01
-    assert decay_of(optimizer) == 0.0
+    assert decay_of(optimizer) == (0.01, 0.0)
     halves = observe(meter, student, teacher)
     found = [torch.autograd.grad(one[0], student.parameters(), retain_graph=True) for one in halves]
+    # The gradient that is at hand is taken into the second moment, as in the step that follows.
+    mixed = [(5 * a + 4 * b) / 9 for a, b in zip(*found, strict=True)]
+    factors = metric_of(optimizer, list(student.parameters()), mixed)[1]
+    for one, two, now, factor in zip(*gradients, mixed, factors, strict=True):
+        second = 0.999**2 * 0.001 * one**2 + 0.999 * 0.001 * two**2 + 0.001 * now**2
+        second = second / (1 - 0.999**3)
+        np.testing.assert_allclose(factor, 1 / (second.sqrt() + 1e-8), rtol=1e-6)
     apart = [(a - b) ** 2 * d for a, b, d in zip(*found, factors, strict=True)]
     row = weight.history()[0]
     assert row["tr_gg"] == pytest.approx(20 / 9 * sum(float(a.sum()) for a in apart), rel=1e-6)
@@ -160,6 +167,69 @@ def test_groups_with_rates_of_their_own():
     assert metric_of(damped, list(model.parameters())) == (pytest.approx(0.4), None)
     damped.param_groups[0]["lr"] = 0.0
     assert metric_of(damped, list(model.parameters())) == (0.0, None)
+
+
+def test_amsgrad_steps_by_its_largest_second_moment():
+    x = torch.nn.Parameter(torch.ones(1))
+    optimizer = torch.optim.Adam([x], lr=0.1, amsgrad=True, betas=(0.0, 0.5))
+    for gradient in (4.0, 0.0, 0.0):
+        x.grad = torch.full((1,), gradient)
+        optimizer.step()
+    largest = 8.0  # half of 16; after two steps without gradient v itself is 2
+    _, (factor,) = metric_of(optimizer, [x])
+    assert factor.item() == pytest.approx(1 / math.sqrt(largest / (1 - 0.5**3)), rel=1e-6)
+    _, (factor,) = metric_of(optimizer, [x], [torch.full((1,), 6.0)])
+    assert factor.item() == pytest.approx(1 / math.sqrt((1.0 + 18.0) / (1 - 0.5**4)), rel=1e-6)
+
+
+def test_a_parameter_without_a_gradient_so_far():
+    x, y = (torch.nn.Parameter(torch.ones(1)) for _ in range(2))
+    optimizer = torch.optim.AdamW([x, y], lr=0.1)
+    assert metric_of(optimizer, [x, y]) == (0.0, None)
+    x.grad = torch.ones(1)
+    optimizer.step()
+    _, factors = metric_of(optimizer, [x, y])
+    assert [one.item() for one in factors] == pytest.approx([1.0, 0.0])
+    _, factors = metric_of(optimizer, [x, y], [torch.ones(1), torch.full((1,), 0.25)])
+    assert [one.item() for one in factors] == pytest.approx([1.0, 4.0])
+
+
+@pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.AdamW, torch.optim.Adam])
+def test_decay_holds_the_bias_as_a_curvature_does(kind):
+    """The point where steps of a tilted parabola rest, against the system that is solved for it."""
+    h, bias = np.array([2.0, 0.3]), np.array([0.4, -0.6])
+    x = torch.nn.Parameter(torch.zeros(2, dtype=torch.float64))
+    optimizer = kind([x], lr=0.05, weight_decay=0.7)
+    metric = np.ones(2) if kind is torch.optim.SGD else np.array([0.5, 3.0])
+    coupled = kind is not torch.optim.AdamW
+    place = np.zeros(2)
+    for _ in range(4000):  # with the metric held, as the law takes it
+        gradient = h * place - bias + (0.7 * place if coupled else 0.0)
+        place = place - 0.05 * (metric * gradient + (0.0 if coupled else 0.7 * place))
+    held, before = decay_of(optimizer)
+    inner = metric * (h + before) + held
+    turned = np.sqrt(metric) * bias
+    np.testing.assert_allclose(place, np.sqrt(metric) * turned / inner, rtol=1e-9)
+
+
+@pytest.mark.parametrize("kind", [torch.optim.AdamW, torch.optim.Adam])
+def test_decay_is_part_of_the_curvature(kind):
+    found = []
+    for decay in (0.0, 5.0):
+        student, teacher = small(), mlp(4, 2)
+        optimizer = kind(student.parameters(), lr=0.01, weight_decay=decay)
+        F.cross_entropy(student(X), Y).backward()
+        kept = [p.detach().clone() for p in student.parameters()]
+        for p in student.parameters():
+            p.grad = p.grad - (decay if kind is torch.optim.Adam else 0.0) * p.detach()
+        optimizer.step()
+        with torch.no_grad():
+            for p, value in zip(student.parameters(), kept, strict=True):
+                p.copy_(value)
+        weight = AdaptiveWeight("hbar", **FREE)
+        observe(WeightMeter(weight, optimizer, steps=10**6), student, teacher)
+        found.append(weight.history()[0]["curvature"])
+    assert found[1] > found[0] + (4.99 if kind is torch.optim.AdamW else 1.0)
 
 
 def test_losspair_takes_the_losses_of_both():

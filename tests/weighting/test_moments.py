@@ -359,3 +359,36 @@ def test_the_way_that_is_chosen(student, method):
     teacher = mlp(8, 2, inputs=data[0].shape[1])
     found = gradient_moments(student, teacher, data, loss=kd, curvature=False)
     assert found.settings["method"] == method
+
+
+class ByName(nn.Module):
+    """A network that hands a layer its input by name."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = mlp(5, 1)
+
+    def forward(self, x):
+        return self.inner[-1](input=self.inner[:-1](x))
+
+
+def test_inputs_by_name_are_left_to_another_way():
+    teacher, (x, y) = mlp(8, 2), rows(40)
+    options = {"n": 40, "loss": kd, "curvature": False}
+    found = gradient_moments(ByName(), teacher, (x, y), **options)
+    assert found.settings["method"] == "per_sample"
+    close(found, {"tr_gg": gradient_moments(mlp(5, 1), teacher, (x, y), **options).tr_gg})
+    with pytest.raises(ModelError, match="by position for method='gram'; got them by name in"):
+        gradient_moments(ByName(), teacher, (x, y), method="gram", **options)
+
+
+@pytest.mark.parametrize("method", [*EXACT, "groups", "probes"])
+def test_statistics_of_bfloat16_networks_are_wider(method):
+    student, teacher, (x, y) = networks("mlp")
+    options = {"n": 40, "method": method, "curvature": True, "loss": kd}
+    exact = gradient_moments(student, teacher, (x, y), **options)
+    narrow = [one.bfloat16() for one in (student, teacher)]
+    found = gradient_moments(*narrow, (x.bfloat16(), y), **options)
+    for name in ("tr_gg", "tr_gh", "tr_hh", "gbar2", "hbar2", "D_T"):
+        error = 0.03 * exact.tr_gg if name == "gbar2" else 0.03 * abs(getattr(exact, name))
+        assert abs(getattr(found, name) - getattr(exact, name)) < error, name

@@ -48,6 +48,12 @@ DryRun = Annotated[
 ]
 Force = Annotated[bool, typer.Option("--force", help="Go on although a check found an error.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+DataFolder = Annotated[Path | None, typer.Option(help="Where the files of a named data set lie.")]
+Trust = Annotated[
+    bool, typer.Option("--trust", help="Call builders outside of limbeck that folders name.")
+]
+RowsAtATime = Annotated[int, typer.Option(min=1, help="Rows at a time.")]
+MODEL_SPEC = "zoo:NAME[,KEY=VALUE]..., module:callable, timm:NAME, hf:FOLDER or a saved folder"
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,7 @@ class Flags:
     dry_run: bool = False
     force: bool = False
     as_json: bool = False
+    teacher: str | None = None
 
 
 def process_index() -> int:

@@ -7,18 +7,25 @@ from typing import Annotated, Literal
 
 import typer
 
-from limbeck.cli.arguments import AsJson, Device, Overrides
+from limbeck.cli.arguments import (
+    MODEL_SPEC,
+    AsJson,
+    DataFolder,
+    Device,
+    Overrides,
+    RowsAtATime,
+    Trust,
+)
 
 
 Part = Literal["test", "validation", "train"]
 Interval = Literal["betting", "empirical_bernstein", "hoeffding"]
 Units = Literal["auto", "record", "input", "sequence"]
-_SPEC = "zoo:NAME[,KEY=VALUE]..., module:callable, timm:NAME, hf:FOLDER or a saved folder"
 
 
 def certify(
     student: Annotated[
-        str, typer.Argument(metavar="RUN|STUDENT", help=f"A run's folder, or {_SPEC}.")
+        str, typer.Argument(metavar="RUN|STUDENT", help=f"A run's folder, or {MODEL_SPEC}.")
     ],
     overrides: Overrides = None,
     records: Annotated[
@@ -31,9 +38,7 @@ def certify(
     data: Annotated[str | None, typer.Option(help="A data set's name, folder or file instead.")] = (
         None
     ),
-    folder: Annotated[
-        Path | None, typer.Option(help="Where the files of a named data set lie.")
-    ] = None,
+    folder: DataFolder = None,
     part: Annotated[Part, typer.Option("--set", help="The rows that indices point into.")] = "test",
     against: Annotated[
         str | None,
@@ -58,11 +63,9 @@ def certify(
     tokenizer: Annotated[
         Path | None, typer.Option(help="Folder of a tokenizer, for records with strings.")
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Inputs at a time.")] = 256,
+    batch_size: RowsAtATime = 256,
     out: Annotated[Path | None, typer.Option(help="Folder for certificate.json.")] = None,
-    trust: Annotated[
-        bool, typer.Option("--trust", help="Call builders outside of limbeck that folders name.")
-    ] = False,
+    trust: Trust = False,
     device: Device = None,
     as_json: AsJson = False,
 ) -> None:

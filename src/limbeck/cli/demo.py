@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from limbeck.checks import ArgumentError, CheckpointError
-from limbeck.cli import demo_queries
+from limbeck.cli import demo_queries, demo_store
 from limbeck.cli.demo_bits import held_out, measured
 from limbeck.cli.demo_material import (
     CONTROL,
@@ -33,6 +33,8 @@ from limbeck.report.bits import MEASURED as MEASURED_FOLDER
 from limbeck.report.comparison import Comparison, compare
 from limbeck.report.html import write_report
 from limbeck.report.reading import TEACHER
+from limbeck.store import TeacherStore
+from limbeck.store.group import is_store
 from limbeck.tasks import Classification
 from limbeck.training.distil import Result, distill
 from limbeck.training.measurement import Measurement
@@ -64,6 +66,7 @@ class DemoSummary:
         teacher_accuracy: The teacher's accuracy on the test images, in [0, 1].
         measurement: What of the teacher's knowledge each student of the first seed lacks [bits],
             and an untrained one.
+        stores: The chapter on what storing the teacher's answers saved.
         weights: The chapter on the weight, as the report has it.
         queries: The chapter on what more queries to the teacher would buy, with a certificate.
         seconds: Wall-clock seconds of the whole.
@@ -74,6 +77,7 @@ class DemoSummary:
     comparison: Comparison
     teacher_accuracy: float
     measurement: Measurement
+    stores: dict[str, Any]
     weights: dict[str, Any]
     queries: dict[str, Any]
     seconds: float
@@ -114,19 +118,21 @@ def run_demo(
     records: dict[str, list[RunRecord]] = {name: [] for name in _TITLES}
     first: dict[str, nn.Module] = {"untrained": network(digits, "student", 0, plan)}
     taught_by_kd: list[Result] = []
+    stores: list[TeacherStore] = []
     with bar(4 + seeds * (len(_TITLES) - 1), shown=progress) as tell:
         tell(_TITLES[TEACHER])
         guide = trained(digits, digits.train.subset(mine), None, TEACHER, 0, plan, folder)
         records[TEACHER].append(guide.record)
         for seed in range(seeds):
             rows = student_rows(digits, theirs, plan.labels, seed)
+            stores.append(demo_store.stored(guide.student, rows, seed, plan, folder))
             for name in list(_TITLES)[1:]:
                 tell(f"{_TITLES[name]}, seed {seed}")
                 taught = name in ("kd", "itrd")
                 run = trained(
                     digits,
                     rows if taught else labelled_alone(rows),
-                    guide.student if taught else None,
+                    stores[-1] if taught else None,
                     name,
                     seed,
                     plan,
@@ -139,7 +145,7 @@ def run_demo(
                     taught_by_kd.append(run)
         clock = [time.monotonic()]
         tell("weighing how much to distil")
-        weight_chapter = _weigh(digits, theirs, guide.student, taught_by_kd, plan)
+        weight_chapter, others = _weigh(digits, theirs, guide.student, stores, taught_by_kd, plan)
         clock.append(time.monotonic())
         tell("asking the teacher")
         query_chapter = _ask(digits, theirs, guide.student, taught_by_kd[0].student, plan)
@@ -152,7 +158,8 @@ def run_demo(
     summary.results = {
         row.name: {"test": {"accuracy": row.estimate.value}} for row in comparison.rows
     }
-    summary.settings["chapters"] = [weight_chapter, query_chapter]
+    store_chapter = demo_store.chapter(stores, [*records["kd"], *records["itrd"], *others])
+    summary.settings["chapters"] = [store_chapter, weight_chapter, query_chapter]
     summary.status = "finished"
     chapters = zip(("weighing", "asking", "measuring"), pairwise(clock), strict=True)
     summary.time = {name: end - begin for name, (begin, end) in chapters}
@@ -165,6 +172,7 @@ def run_demo(
         comparison,
         guide.record.results["last"]["test"]["accuracy"],
         measurement,
+        store_chapter,
         weight_chapter,
         query_chapter,
         time.monotonic() - started,
@@ -178,7 +186,7 @@ def run_demo(
 def trained(
     digits: DataSet,
     rows: Data,
-    teacher: nn.Module | None,
+    teacher: nn.Module | TeacherStore | None,
     name: str,
     seed: int,
     plan: Plan,
@@ -210,15 +218,20 @@ def trained(
 
 
 def _weigh(
-    digits: DataSet, theirs: Tensor, teacher: nn.Module, published: list[Result], plan: Plan
-) -> dict[str, Any]:
-    """Return the chapter on the weight: the law's advice, and two seeds of other weights."""
+    digits: DataSet,
+    theirs: Tensor,
+    teacher: nn.Module,
+    stores: list[TeacherStore],
+    published: list[Result],
+    plan: Plan,
+) -> tuple[dict[str, Any], list[RunRecord]]:
+    """Return the chapter on the weight, and the records of two seeds of other weights."""
 
     def rows(seed: int) -> Data:
         return student_rows(digits, theirs, plan.labels, seed)
 
     def train(seed: int, weight: Weight) -> Result:
-        return trained(digits, rows(seed), teacher, "kd", seed, plan, None, weight)
+        return trained(digits, rows(seed), stores[seed], "kd", seed, plan, None, weight)
 
     runs = compared(train, published, min(len(published), WEIGHED))
     advice = weighed(
@@ -229,7 +242,10 @@ def _weigh(
         batch_size=plan.batch_size,
         momentum=published[0].record.settings["momentum"],
     )
-    return chapter(advice, runs)
+    made = {id(run): run.record for group in runs.values() for run in group}
+    for run in published:
+        made.pop(id(run), None)
+    return chapter(advice, runs), list(made.values())
 
 
 @one_thread()
@@ -316,6 +332,9 @@ def _clear(folder: Path) -> None:
         for run in (folder / name).glob("seed*"):
             if _SEED.fullmatch(run.name) and not run.is_symlink():
                 shutil.rmtree(run)
+    for store in (folder / demo_store.FOLDER).glob("seed*"):
+        if is_store(store) and not store.is_symlink():
+            shutil.rmtree(store)
     (folder / "report.html").unlink(missing_ok=True)
     for file in (folder / MEASURED_FOLDER).glob("*.*"):
         file.unlink()

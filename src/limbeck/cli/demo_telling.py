@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from limbeck.cli import demo_store
 from limbeck.cli.demo_bits import bits_sentence
 from limbeck.record import RunRecord
 from limbeck.report.reading import TEACHER
@@ -77,6 +78,7 @@ def print_summary(found: DemoSummary, teacher: RunRecord, titles: Mapping[str, s
     console.print(table)
     console.print(verdict_sentence(comparison, titles=dict(titles)), markup=False)
     console.print(bits_sentence(found.measurement), markup=False)
+    console.print(demo_store.told(found.stores), markup=False)
     console.print(found.weights["paragraphs"][0], markup=False)
     told = "; ".join(f"{row[0]}: {row[1]}" for row in found.weights["rows"])
     console.print(found.queries["paragraphs"][1], markup=False)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
+
 from limbeck.cli.arguments import (
     AsJson,
     Device,
@@ -21,6 +25,13 @@ from limbeck.cli.arguments import (
 def distill(
     recipe: RecipePath,
     overrides: Overrides = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option(
+            help="The recipe's `teacher`: a folder that limbeck cache or train wrote, or "
+            "zoo:NAME[,KEY=VALUE]..., module:callable, timm:NAME, hf:FOLDER."
+        ),
+    ] = None,
     seed: Seed = None,
     seeds: Seeds = 1,
     out: Out = None,
@@ -37,5 +48,5 @@ def distill(
     """
     from limbeck.cli.running import run_recipe
 
-    flags = Flags(seed, seeds, out, resume, overwrite, device, dry_run, force, as_json)
+    flags = Flags(seed, seeds, out, resume, overwrite, device, dry_run, force, as_json, teacher)
     run_recipe("distill", recipe, overrides or [], flags)

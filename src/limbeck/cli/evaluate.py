@@ -34,16 +34,18 @@ def evaluate(
 
     A run's folder means its last student; FOLDER/best is the best on validation data.
     """
-    from limbeck.checks import DataError
+    from limbeck.checks import ArgumentError, DataError
     from limbeck.cli import show
     from limbeck.cli.material import material_of
     from limbeck.cli.parts import task_of_recipe
     from limbeck.cli.predictions import write_predictions
     from limbeck.cli.recipe import recipe_of
+    from limbeck.cli.texts import fit_model, fit_task
     from limbeck.cli.yaml_text import overridden
     from limbeck.training.accelerating import accelerator_for
     from limbeck.training.evaluate import outputs_over
     from limbeck.training.saving import load
+    from limbeck.training.summing import SummedTask, summed_metrics
 
     model = load(folder, trust=trust)
     where, mapping = _mapping(folder, recipe, data)
@@ -52,12 +54,18 @@ def evaluate(
     rows = getattr(material, part)
     if rows is None:
         raise DataError(f"{material.name}: expected {part} rows; got none. Use another --set.")
-    task = task_of_recipe(chosen.task)
+    task = fit_task(task_of_recipe(chosen.task), material)
+    model = fit_model(model, "student", material)
     where_to_run = accelerator_for(device).device
-    outputs, batch = outputs_over(model.to(where_to_run), rows, device=where_to_run)
-    metrics = {} if batch.targets is None else task.metrics(outputs, batch)
-    if predictions is not None and process_index() == 0:
-        write_predictions(predictions, outputs.logits, batch, material.class_names)
+    if isinstance(task, SummedTask):
+        if predictions is not None:
+            raise ArgumentError("--predictions: expected a classifier; got a language model.")
+        metrics = summed_metrics(model.to(where_to_run), rows, task, device=where_to_run)
+    else:
+        outputs, batch = outputs_over(model.to(where_to_run), rows, device=where_to_run)
+        metrics = {} if batch.targets is None else task.metrics(outputs, batch)
+        if predictions is not None and process_index() == 0:
+            write_predictions(predictions, outputs.logits, batch, material.class_names)
     if as_json:
         show.say_json(
             {"folder": str(folder), "data": material.name, "set": part, "rows": len(rows)}

@@ -73,7 +73,7 @@ def limits(
         str,
         typer.Option(
             help="plateau, slopes, exponents, constants, certificates, zipf, log_linear, "
-            "gradients, noisy, censored, continuous, or all."
+            "gradients, noisy, censored, planner, continuous, networks, dimension, meters, or all."
         ),
     ] = "all",
     quick: Annotated[

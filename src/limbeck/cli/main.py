@@ -13,15 +13,19 @@ import typer
 from limbeck import __version__
 from limbeck.cli.arguments import EPILOG, process_index
 from limbeck.cli.audit import EPILOG as AUDIT_EPILOG, audit
+from limbeck.cli.cache import cache
 from limbeck.cli.certify import certify
+from limbeck.cli.collect import EPILOG as COLLECT_EPILOG, collect
 from limbeck.cli.demo_command import demo
 from limbeck.cli.distill import distill
 from limbeck.cli.evaluate import evaluate
+from limbeck.cli.import_records import import_records
 from limbeck.cli.info import info
 from limbeck.cli.init import init
 from limbeck.cli.lab import lab
 from limbeck.cli.measure import measure
 from limbeck.cli.plan import plan
+from limbeck.cli.probe import EPILOG as PROBE_EPILOG, probe
 from limbeck.cli.report import report
 from limbeck.cli.train import train
 from limbeck.cli.weigh import weigh
@@ -34,9 +38,25 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (measure, weigh, train, distill, evaluate, certify, plan, report, demo, init, info):
+for command in (
+    measure,
+    cache,
+    weigh,
+    train,
+    distill,
+    evaluate,
+    certify,
+    plan,
+    report,
+    demo,
+    init,
+    info,
+):
     app.command(epilog=EPILOG)(command)
 app.command(epilog=AUDIT_EPILOG)(audit)
+app.command(epilog=COLLECT_EPILOG)(collect)
+app.command(epilog=PROBE_EPILOG)(probe)
+app.command("import", epilog=EPILOG)(import_records)
 app.add_typer(lab, name="lab")
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from limbeck.checks import RecipeError, nearest
 from limbeck.cli.recipe import DataRecipe
 from limbeck.data import Arrays, Data
+from limbeck.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,8 @@ class Material:
         class_names: Their names, where known.
         channels: Channels of images.
         pixels: Numbers in one image.
+        vocabulary: What token ids stand for, of texts for language models.
+        token_bytes: Bytes of text of every token id, where known.
     """
 
     name: str
@@ -36,6 +39,8 @@ class Material:
     class_names: list[str] | None = None
     channels: int | None = None
     pixels: int | None = None
+    vocabulary: Vocabulary | None = None
+    token_bytes: tuple[int, ...] | None = None
 
 
 def material_of(recipe: DataRecipe) -> Material:
@@ -111,6 +116,8 @@ def _described(source: Any, name: str, parts: tuple[Any, Any, Any]) -> Material:
         class_names=getattr(source, "class_names", None) or train.class_names,
         channels=channels or getattr(source, "channels", None),
         pixels=None if images is None else images[0].numel(),
+        vocabulary=getattr(source, "vocabulary", None),
+        token_bytes=getattr(source, "token_bytes", None),
     )
 
 

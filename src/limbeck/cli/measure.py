@@ -7,12 +7,20 @@ from typing import Annotated, Literal
 
 import typer
 
-from limbeck.cli.arguments import AsJson, Device, Overrides, Seed
+from limbeck.cli.arguments import (
+    MODEL_SPEC,
+    AsJson,
+    DataFolder,
+    Device,
+    Overrides,
+    RowsAtATime,
+    Seed,
+    Trust,
+)
 
 
 Split = Literal["validation", "test", "train"]
 Method = Literal["hull", "cells", "kmeans", "gaussian"]
-_SPEC = "zoo:NAME[,KEY=VALUE]..., module:callable, timm:NAME, hf:FOLDER or a saved folder"
 
 
 def measure(
@@ -24,7 +32,7 @@ def measure(
     ] = None,
     overrides: Overrides = None,
     teacher: Annotated[
-        list[str] | None, typer.Option(help=f"{_SPEC}; again for several, which are ranked.")
+        list[str] | None, typer.Option(help=f"{MODEL_SPEC}; again for several, which are ranked.")
     ] = None,
     student: Annotated[
         list[str] | None, typer.Option(help="The same; several make a trajectory.")
@@ -32,9 +40,7 @@ def measure(
     data: Annotated[
         str | None, typer.Option(help="A data set's name, a table of texts, a folder, .npz.")
     ] = None,
-    folder: Annotated[
-        Path | None, typer.Option(help="Where the files of a named data set lie.")
-    ] = None,
+    folder: DataFolder = None,
     tokenizer: Annotated[
         Path | None, typer.Option(help="Folder of the tokenizer for texts. Default: the model's.")
     ] = None,
@@ -51,14 +57,12 @@ def measure(
         int | None, typer.Option(min=2, help="Number of symbols, for cells and kmeans.")
     ] = None,
     rows: Annotated[int | None, typer.Option(min=1, help="Use so many rows at most.")] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Rows at a time.")] = 256,
+    batch_size: RowsAtATime = 256,
     seed: Seed = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for measurement.json and figures.")
     ] = None,
-    trust: Annotated[
-        bool, typer.Option("--trust", help="Call builders outside of limbeck that folders name.")
-    ] = False,
+    trust: Trust = False,
     device: Device = None,
     as_json: AsJson = False,
 ) -> None:

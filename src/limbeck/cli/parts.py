@@ -12,12 +12,14 @@ from torch import nn
 from limbeck.checks import RecipeError, check_choice, nearest
 from limbeck.cli.material import Material
 from limbeck.cli.recipe import ModelRecipe, Recipe
+from limbeck.cli.texts import defaults_of, fit_model
 from limbeck.cli.weights import load_weights_from
 from limbeck.losses import LOSSES, WeightedSum
+from limbeck.store.group import is_store, open_store
 from limbeck.students import BINARY_NETWORKS, check_conversion, converted
 from limbeck.tasks import TASKS
 from limbeck.training.building import build
-from limbeck.training.saving import load
+from limbeck.training.saving import is_model, load
 from limbeck.training.terms import loss_of
 from limbeck.types import Task
 
@@ -37,10 +39,26 @@ def model_of(
         LimbeckError: If it cannot be built or converted, or its weights do not fit.
     """
     if recipe.convert is None:
-        return _unconverted(recipe, where, material, seed)
+        return fit_model(_unconverted(recipe, where, material, seed), where, material)
     check_conversion(f"{where}.convert", recipe.convert)  # before files are read
     model = _unconverted(recipe, where, material, seed)
     return converted(model, recipe.convert, where=f"{where}.convert")
+
+
+def teacher_of(recipe: ModelRecipe, material: Material, seed: int = 0) -> Any:
+    """Build or load a teacher; a folder that ``limbeck cache`` wrote is opened as a store.
+
+    Raises:
+        LimbeckError: If it cannot be built, loaded or opened, or a store is to be converted.
+    """
+    if recipe.folder is None or is_model(recipe.folder) or not is_store(recipe.folder):
+        return model_of(recipe, "teacher", material, seed)
+    if recipe.convert is not None:
+        raise RecipeError(
+            f"teacher.convert: expected a model to convert; {recipe.folder} is a store of a "
+            "teacher's outputs. Convert the teacher before it is stored."
+        )
+    return open_store(recipe.folder)
 
 
 def _unconverted(
@@ -55,7 +73,7 @@ def _unconverted(
         arguments = _defaults(builder, material) | arguments
         if name.startswith("binary:"):
             arguments = _with_statistics(arguments, where)
-    model = build(name, seed=seed, **arguments)
+    model = build(name, seed=seed, **defaults_of(name, material) | arguments)
     if recipe.weights is not None:
         load_weights_from(model, recipe.weights, recipe.fresh)
     return model

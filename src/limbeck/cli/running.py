@@ -9,16 +9,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 import typer
-from torch import nn
 
 from limbeck.checks import ArgumentError, RecipeError
 from limbeck.cli import show
 from limbeck.cli.arguments import Flags, process_index
 from limbeck.cli.dry_run import DryRun
 from limbeck.cli.material import Material, material_of
-from limbeck.cli.parts import loss_of_recipe, model_of, task_of_recipe
+from limbeck.cli.parts import loss_of_recipe, model_of, task_of_recipe, teacher_of
 from limbeck.cli.recipe import Recipe, read_mapping, recipe_of
 from limbeck.cli.seeds import aggregate
+from limbeck.cli.specs import model_spec
+from limbeck.cli.texts import fit_task
 from limbeck.cli.yaml_text import overridden
 from limbeck.files import write_text
 from limbeck.training.distil import Result, distill
@@ -40,11 +41,7 @@ def run_recipe(kind: Kind, source: str, overrides: list[str], flags: Flags) -> N
     recipe = _resolved(source, overrides, flags)
     _check_kind(kind, recipe, source)
     material = material_of(recipe.data)
-    teacher = (
-        None
-        if recipe.teacher is None
-        else model_of(recipe.teacher, "teacher", material, recipe.seed)
-    )
+    teacher = None if recipe.teacher is None else teacher_of(recipe.teacher, material, recipe.seed)
     if flags.dry_run:
         _dry_run(recipe, material, teacher, flags)
     elif flags.seeds == 1:
@@ -59,6 +56,8 @@ def run_recipe(kind: Kind, source: str, overrides: list[str], flags: Flags) -> N
 
 def _resolved(source: str, overrides: list[str], flags: Flags) -> Recipe:
     mapping = overridden(read_mapping(source), overrides)
+    if flags.teacher is not None:
+        mapping["teacher"] = model_spec(flags.teacher, "--teacher")
     for name, value in (("seed", flags.seed), ("out", flags.out)):
         if value is not None:
             mapping[name] = value
@@ -87,11 +86,11 @@ def _check_kind(kind: Kind, recipe: Recipe, source: str) -> None:
 def _run(
     recipe: Recipe,
     material: Material,
-    teacher: nn.Module | None,
+    teacher: Any,
     flags: Flags,
     on_ready: Callable[..., bool] | None = None,
 ) -> Result:
-    task = task_of_recipe(recipe.task)
+    task = fit_task(task_of_recipe(recipe.task), material)
     assert recipe.out is not None  # it was given a default
     try:
         result = distill(
@@ -124,7 +123,7 @@ def _keep(recipe: Recipe) -> None:
         write_text(recipe.out / RECIPE, recipe.as_yaml())
 
 
-def _run_seeds(recipe: Recipe, material: Material, teacher: nn.Module | None, flags: Flags) -> None:
+def _run_seeds(recipe: Recipe, material: Material, teacher: Any, flags: Flags) -> None:
     assert recipe.out is not None  # it was given a default
     results = []
     for seed in range(recipe.seed, recipe.seed + flags.seeds):
@@ -158,7 +157,7 @@ def _run_seeds(recipe: Recipe, material: Material, teacher: nn.Module | None, fl
     show.say(str(recipe.out / SUMMARY))
 
 
-def _dry_run(recipe: Recipe, material: Material, teacher: nn.Module | None, flags: Flags) -> None:
+def _dry_run(recipe: Recipe, material: Material, teacher: Any, flags: Flags) -> None:
     if flags.resume or flags.overwrite:
         raise ArgumentError("--dry-run: expected no --resume or --overwrite beside it. Drop them.")
     dry = DryRun(recipe.training, runs=flags.seeds)

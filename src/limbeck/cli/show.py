@@ -77,7 +77,20 @@ def run_summary(record: RunRecord, folder: Path | None) -> None:
     title = f"{record.kind}, seed {record.seed}: {record.status}"
     table(title, ("", f"validation {metric}", f"test {metric}"), rows)
     where = f", {folder}" if folder is not None else ""
+    for store in record.teacher.get("stores", ()):
+        _say_what_it_saved(store, len(record.curves.get("loss total", ())))
     say(f"{record.time.get('seconds', 0.0):.1f} s{where}")
+
+
+def _say_what_it_saved(store: Mapping[str, Any], epochs: int) -> None:
+    after = store.get("pays_after_epochs")
+    if after is None:
+        say("stored teacher: to read it takes longer than to run the teacher.")
+    else:
+        say(
+            f"stored teacher: {store['views']} views took {store['seconds']:.1f} s; cheaper than a "
+            f"live one after {after:.1f} epochs, and this run had {epochs}."
+        )
 
 
 def main_metric(record: RunRecord) -> str:
@@ -94,7 +107,8 @@ def _teacher_row(record: RunRecord, metric: str) -> tuple[Any, ...] | None:
     slice_, test = record.teacher.get("slice", {}), record.teacher.get("test", {})
     if metric not in slice_ and metric not in test:
         return None
-    rows = f" (validation: {slice_['rows']:.0f} rows)" if "rows" in slice_ else ""
+    looked_at = "stored training rows" if "stores" in record.teacher else "validation rows"
+    rows = f" ({slice_['rows']:.0f} {looked_at})" if "rows" in slice_ else ""
     return (f"teacher{rows}", _number(slice_.get(metric)), _number(test.get(metric)))
 
 

@@ -17,14 +17,15 @@ from limbeck.cli import show
 from limbeck.cli.arguments import process_index
 from limbeck.cli.held_out import recipe_beside
 from limbeck.cli.material import Material, material_of
-from limbeck.cli.parts import loss_of_recipe, model_of, task_of_recipe
+from limbeck.cli.parts import loss_of_recipe, model_of, task_of_recipe, teacher_of
 from limbeck.cli.recipe import Recipe, read_mapping, recipe_of
 from limbeck.cli.yaml_text import overridden
+from limbeck.data import bound
 from limbeck.report.weights import FIGURES
 from limbeck.training.accelerating import accelerator_for
 from limbeck.training.freezing import parts_of, put_to_rest
 from limbeck.training.preflight import first_batch, run_student, run_teacher
-from limbeck.training.teachers import LiveTeacher
+from limbeck.training.teachers import LiveTeacher, teachers_of
 from limbeck.training.terms import layers_of, weights_of
 from limbeck.weighting.measuring.problem import loss_module
 from limbeck.weighting.reporting import variance_text
@@ -81,7 +82,9 @@ def run_weigh(wanted: Wanted, out: Path | None, *, as_json: bool) -> None:
     loss_module(loss, force=recipe.training.force)  # refuses before data are read
     material = material_of(recipe.data)
     device = accelerator_for(wanted.device or recipe.training.device).device
-    teacher = model_of(recipe.teacher, "teacher", material, recipe.seed).to(device)
+    teacher = teacher_of(recipe.teacher, material, recipe.seed)
+    if isinstance(teacher, nn.Module):
+        teacher.to(device)
     student = model_of(recipe.student, "student", material, recipe.seed).to(device)
     if recipe.training.train_only is not None:
         put_to_rest(student, parts_of(student, recipe.training.train_only))
@@ -238,7 +241,7 @@ def _resolved(wanted: Wanted) -> tuple[str, Recipe]:
 def _make_ready(
     loss: nn.Module,
     student: nn.Module,
-    teacher: nn.Module,
+    teacher: Any,
     material: Material,
     device: torch.device,
 ) -> None:
@@ -246,16 +249,19 @@ def _make_ready(
     parts: list[Any] = list(loss.modules())
     for part in parts:
         if hasattr(part, "attach"):
-            part.attach(student, teacher)
+            part.attach(student, teacher if isinstance(teacher, nn.Module) else None)
     if not hasattr(loss, "prepare"):
         return
     example = first_batch(material.train, device)
     inputs = example.inputs
-    guide = LiveTeacher(teacher, layers_of(loss, "teacher"), example=inputs, device=device)
+    layers = layers_of(loss, "teacher")
+    (guide,) = teachers_of(teacher, layers, example=inputs, device=device)
+    guide = bound(guide, material.train)
     try:
         with Capture(student, layers_of(loss, "student"), example=inputs, name="student") as run:
             said = run_student(run, example)
         prepared: Any = loss
         prepared.prepare(said, run_teacher(guide, example), example)
     finally:
-        guide.close()
+        if isinstance(guide, LiveTeacher):
+            guide.close()

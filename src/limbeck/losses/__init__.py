@@ -75,6 +75,8 @@ from limbeck.losses.standardised import Standardised as Standardised, standardis
 from limbeck.losses.ted import TED as TED
 from limbeck.losses.token_kd import token_kd_loss as token_kd_loss
 from limbeck.losses.token_sampled import token_sampled_loss as token_sampled_loss
+from limbeck.losses.token_sampled_term import TokenSampled as TokenSampled
+from limbeck.losses.token_terms import TokenKD as TokenKD, TokenTopK as TokenTopK
 from limbeck.losses.token_top_k import token_top_k_loss as token_top_k_loss
 from limbeck.losses.tokens import LazyLogits as LazyLogits
 from limbeck.losses.top_k import TopK as TopK, top_k_loss as top_k_loss
@@ -130,6 +132,9 @@ LOSSES: dict[str, type[nn.Module]] = {
     "skew_kl": SkewKL,
     "sp": SP,
     "ted": TED,
+    "token_kd": TokenKD,
+    "token_sampled": TokenSampled,
+    "token_top_k": TokenTopK,
     "top_k": TopK,
     "ttm": TTM,
     "vid": VID,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
+from limbeck.losses.answers import refused
+from limbeck.losses.asked import AskedLoss
 from limbeck.losses.features import logits_of
 from limbeck.losses.sampled import check_sampled, log_probabilities_of
-from limbeck.losses.teacher_draws import TeacherDraws, check_count
+from limbeck.losses.teacher_draws import check_count
 from limbeck.losses.top_k import KeptLabels, top_k_rows, top_of
 from limbeck.ranks import share_of_batch
 from limbeck.types import Batch, Outputs
@@ -84,8 +84,10 @@ def censored_rows(
     return bucket + terms.sum(dim=1) / present.sum(dim=1).clamp_min(1)
 
 
-class Censored(nn.Module):
+class Censored(AskedLoss):
     """:func:`censored_loss` as a training term, on a live teacher's top k and labels it drew.
+
+    It needs both of a sample; a teacher's answers hold one of them and are refused.
 
     Args:
         k: How many labels have a number, at least 1; all classes where there are fewer.
@@ -95,20 +97,15 @@ class Censored(nn.Module):
             :class:`~limbeck.losses.teacher_draws.TeacherDraws`.
     """
 
-    layers: ClassVar[dict[str, tuple[str, ...]]] = {"student": (), "teacher": ()}
-    needs_logits: ClassVar[bool] = True
-    tasks: ClassVar[frozenset[str] | None] = frozenset({"classification"})
-    published_weights: ClassVar[tuple[float, float]] = (0.0, 1.0)
-    mean_over_samples: ClassVar[bool] = True
-
     def __init__(self, *, k: int = 20, draws: int = 1, seed: int = 0, redraw: bool = False) -> None:
-        super().__init__()
+        super().__init__(draws=draws, seed=seed, redraw=redraw)
         check_count("Censored", "k", k)
         self.k = k
-        self.drawn = TeacherDraws("Censored", draws=draws, seed=seed, redraw=redraw)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Float[Tensor, ""]:
         """Return this rank's share of the batch mean; targets are not used."""
+        if teacher.answers is not None:
+            raise refused("Censored", "logits, or else both top and drawn labels", teacher.answers)
         mine, theirs = logits_of("Censored", student, teacher)
         labels, _ = self.drawn(theirs, batch)
         value = censored_loss(mine, *top_of(theirs, self.k), labels)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from limbeck.checks import check_between
-from limbeck.losses.features import logits_of
+from limbeck.losses.asked import AskedLoss, Drawn
 from limbeck.losses.k3 import CLIP
 from limbeck.losses.numerics import at_least_float32
 from limbeck.losses.sampled import (
@@ -23,9 +21,7 @@ from limbeck.losses.sampled import (
     mean_of_draws,
     weights_of_draws,
 )
-from limbeck.losses.teacher_draws import TeacherDraws
-from limbeck.ranks import share_of_batch, sum_over_ranks
-from limbeck.types import Batch, Outputs
+from limbeck.ranks import sum_over_ranks
 
 
 def control_variate_loss(
@@ -200,24 +196,20 @@ def squared_scores(
     return 1.0 - 2.0 * student.exp() + squares.reshape(-1, *[1] * (student.ndim - 1))
 
 
-class ControlVariate(nn.Module):
-    """:class:`AdaptiveControlVariate` as a training term, on labels drawn from a live teacher.
+class ControlVariate(AskedLoss):
+    """:class:`AdaptiveControlVariate` as a training term, on labels that the teacher drew.
+
+    It is a mean over samples at any lambda, which is that of earlier steps.
 
     Args:
-        draws: Labels a sample.
+        draws: Labels a sample, of a live teacher; of answers all are used.
         weight: A fixed lambda in [0, 1]; None follows the one of least noise.
         decay: See :class:`AdaptiveControlVariate`.
         clip: Largest r, at least 1, as in :func:`control_variate_loss`.
-        seed: Of the labels.
+        seed: Of the labels of a live teacher.
         redraw: Draw anew for every view of a sample; see
             :class:`~limbeck.losses.teacher_draws.TeacherDraws`.
     """
-
-    layers: ClassVar[dict[str, tuple[str, ...]]] = {"student": (), "teacher": ()}
-    needs_logits: ClassVar[bool] = True
-    tasks: ClassVar[frozenset[str] | None] = frozenset({"classification"})
-    published_weights: ClassVar[tuple[float, float]] = (0.0, 1.0)
-    mean_over_samples: ClassVar[bool] = True  # at any lambda, which is that of earlier steps
 
     def __init__(
         self,
@@ -229,20 +221,21 @@ class ControlVariate(nn.Module):
         seed: int = 0,
         redraw: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(draws=draws, seed=seed, redraw=redraw)
         if weight is not None:
             check_between("ControlVariate", 0.0, 1.0, weight=weight)
         self.weight = weight
         self.adaptive = AdaptiveControlVariate(decay=decay, clip=clip)
-        self.drawn = TeacherDraws("ControlVariate", draws=draws, seed=seed, redraw=redraw)
 
-    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Float[Tensor, ""]:
-        """Return this rank's share of the batch mean; targets are not used."""
-        mine, theirs = logits_of("ControlVariate", student, teacher)
-        drawn = self.drawn(theirs, batch)
+    def value(self, logits: Float[Tensor, "batch classes"], drawn: Drawn) -> Float[Tensor, ""]:
+        """Return the mean over the samples that have labels, by the student's logits."""
         if self.weight is None:
-            value = self.adaptive(mine, *drawn)
-        else:
-            clip = self.adaptive.clip
-            value = control_variate_loss(mine, *drawn, weight=self.weight, clip=clip)
-        return share_of_batch(value, mine.shape[0])
+            return self.adaptive(logits, *drawn)
+        return control_variate_loss(
+            logits,
+            drawn.labels,
+            drawn.log_probabilities,
+            weight=self.weight,
+            clip=self.adaptive.clip,
+            weights=drawn.weights,
+        )

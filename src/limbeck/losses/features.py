@@ -6,6 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from limbeck.checks import ArgumentError, LayerError, ShapeError, nearest
+from limbeck.losses.answers import refused
 from limbeck.losses.numerics import at_least_float32
 from limbeck.types import Batch, Outputs
 
@@ -74,7 +75,12 @@ def feature_of(where: str, side: str, outputs: Outputs, layer: str) -> Tensor:
 
 
 def logits_of(where: str, student: Outputs, teacher: Outputs) -> tuple[Tensor, Tensor]:
-    """Return the logits of both, or raise ArgumentError that names who has none."""
+    """Return the logits of both, or raise ArgumentError that names who has none.
+
+    Where the teacher gave answers instead, the losses that can learn from them are named.
+    """
+    if teacher.logits is None and teacher.answers is not None:
+        raise refused(where, "the teacher's logits, whole rows of class scores", teacher.answers)
     missing = [
         name for name, said in (("student", student), ("teacher", teacher)) if said.logits is None
     ]
@@ -84,3 +90,13 @@ def logits_of(where: str, student: Outputs, teacher: Outputs) -> tuple[Tensor, T
             f"{' and '.join(missing)}. Keep the logits, or choose a loss on features."
         )
     return student.logits, teacher.logits
+
+
+def logits_of_student(where: str, student: Outputs) -> Tensor:
+    """Return the student's logits, or raise ArgumentError."""
+    if student.logits is None:
+        raise ArgumentError(
+            f"{where}: expected logits from the student; got none. Keep the logits, or choose a "
+            "loss on features."
+        )
+    return student.logits

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
 
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
-from limbeck.losses.features import logits_of
+from limbeck.losses.asked import AskedLoss, Drawn
 from limbeck.losses.sampled import (
     bounded_excess,
     check_clip,
@@ -17,9 +16,6 @@ from limbeck.losses.sampled import (
     log_ratio,
     mean_of_draws,
 )
-from limbeck.losses.teacher_draws import TeacherDraws
-from limbeck.ranks import share_of_batch
-from limbeck.types import Batch, Outputs
 
 
 CLIP = math.e**3  # of section 4 M's simulations
@@ -87,22 +83,16 @@ def k3_terms(ratio: Float[Tensor, "*draws"], clip: float | None) -> Float[Tensor
     return bounded_excess(ratio, clip) - ratio
 
 
-class K3(nn.Module):
-    """:func:`k3_loss` as a training term, on labels drawn from a live teacher's logits.
+class K3(AskedLoss):
+    """:func:`k3_loss` as a training term, on labels that the teacher drew.
 
     Args:
-        draws: Labels a sample.
+        draws: Labels a sample, of a live teacher; of answers all are used.
         clip: As in the function.
-        seed: Of the labels.
+        seed: Of the labels of a live teacher.
         redraw: Draw anew for every view of a sample; see
             :class:`~limbeck.losses.teacher_draws.TeacherDraws`.
     """
-
-    layers: ClassVar[dict[str, tuple[str, ...]]] = {"student": (), "teacher": ()}
-    needs_logits: ClassVar[bool] = True
-    tasks: ClassVar[frozenset[str] | None] = frozenset({"classification"})
-    published_weights: ClassVar[tuple[float, float]] = (0.0, 1.0)
-    mean_over_samples: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -112,13 +102,12 @@ class K3(nn.Module):
         seed: int = 0,
         redraw: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(draws=draws, seed=seed, redraw=redraw)
         check_clip("K3", clip)
         self.clip = clip
-        self.drawn = TeacherDraws("K3", draws=draws, seed=seed, redraw=redraw)
 
-    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Float[Tensor, ""]:
-        """Return this rank's share of the batch mean; targets are not used."""
-        mine, theirs = logits_of("K3", student, teacher)
-        value = k3_loss(mine, *self.drawn(theirs, batch), clip=self.clip)
-        return share_of_batch(value, mine.shape[0])
+    def value(self, logits: Float[Tensor, "batch classes"], drawn: Drawn) -> Float[Tensor, ""]:
+        """Return the mean over the samples that have labels, by the student's logits."""
+        return k3_loss(
+            logits, drawn.labels, drawn.log_probabilities, clip=self.clip, weights=drawn.weights
+        )

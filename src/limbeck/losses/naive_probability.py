@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
-from limbeck.losses.features import logits_of
+from limbeck.losses.asked import AskedLoss, Drawn
 from limbeck.losses.sampled import check_sampled, log_probabilities_of, mean_of_draws
-from limbeck.losses.teacher_draws import TeacherDraws
-from limbeck.ranks import share_of_batch
-from limbeck.types import Batch, Outputs
 
 
 def naive_probability_loss(
@@ -61,28 +56,18 @@ def naive_probability_loss(
     return mean_of_draws(-reported.exp() * student, labels, weights)
 
 
-class NaiveProbability(nn.Module):
+class NaiveProbability(AskedLoss):
     """:func:`naive_probability_loss` as a training term: the control in a comparison.
 
     Args:
-        draws: Labels a sample, drawn from a live teacher.
-        seed: Of the labels.
+        draws: Labels a sample, of a live teacher; of answers all are used.
+        seed: Of the labels of a live teacher.
         redraw: Draw anew for every view of a sample; see
             :class:`~limbeck.losses.teacher_draws.TeacherDraws`.
     """
 
-    layers: ClassVar[dict[str, tuple[str, ...]]] = {"student": (), "teacher": ()}
-    needs_logits: ClassVar[bool] = True
-    tasks: ClassVar[frozenset[str] | None] = frozenset({"classification"})
-    published_weights: ClassVar[tuple[float, float]] = (0.0, 1.0)
-    mean_over_samples: ClassVar[bool] = True
-
-    def __init__(self, *, draws: int = 1, seed: int = 0, redraw: bool = False) -> None:
-        super().__init__()
-        self.drawn = TeacherDraws("NaiveProbability", draws=draws, seed=seed, redraw=redraw)
-
-    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Float[Tensor, ""]:
-        """Return this rank's share of the batch mean; targets are not used."""
-        mine, theirs = logits_of("NaiveProbability", student, teacher)
-        value = naive_probability_loss(mine, *self.drawn(theirs, batch))
-        return share_of_batch(value, mine.shape[0])
+    def value(self, logits: Float[Tensor, "batch classes"], drawn: Drawn) -> Float[Tensor, ""]:
+        """Return the mean over the samples that have labels, by the student's logits."""
+        return naive_probability_loss(
+            logits, drawn.labels, drawn.log_probabilities, weights=drawn.weights
+        )

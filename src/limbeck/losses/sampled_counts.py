@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from dataclasses import replace
 
 import torch
-from jaxtyping import Float, Int, Int64
-from torch import Tensor, nn
+from jaxtyping import Float, Int
+from torch import Tensor
 
 from limbeck.checks import ArgumentError, check_between
+from limbeck.losses.asked import AskedLoss
 from limbeck.losses.control_variate import control_variate_terms
-from limbeck.losses.features import logits_of
 from limbeck.losses.k3 import CLIP
 from limbeck.losses.sampled import check_clip, check_sampled, log_probabilities_of, log_ratio
-from limbeck.losses.teacher_draws import TeacherDraws
 from limbeck.ranks import share_of_batch
-from limbeck.types import Batch, Outputs
+from limbeck.types import Answers, Batch, Outputs
 
 
 def sampled_counts_loss(
@@ -93,21 +92,30 @@ def sampled_counts_loss(
     return rows.sum() / (drawn > 0).sum().clamp_min(1)
 
 
-def counted(
-    labels: Int[Tensor, "batch draws"],
-) -> tuple[Int64[Tensor, "batch draws"], Int64[Tensor, "batch draws"]]:
-    """Return the distinct labels of every row, -1 behind them, and how often each is there.
+def merged(answers: Answers) -> Answers:
+    """Return the distinct labels of every row, -1 behind them, with all counts of each.
 
     Example:
-        >>> counted(torch.tensor([[7, 2, 7]]))
+        >>> once = torch.ones(1, 3, dtype=torch.int64)
+        >>> found = merged(Answers(torch.tensor([[7, 2, 7]]), counts=once))
+        >>> found.labels, found.counts
         (tensor([[ 2,  7, -1]]), tensor([[1, 2, 0]]))
     """
-    ordered = labels.long().sort(dim=1).values
+    assert answers.counts is not None  # drawn
+    present = answers.counts.long().masked_fill(answers.labels < 0, 0)
+    ordered, order = answers.labels.long().sort(dim=1)
     new = torch.ones_like(ordered)
     new[:, 1:] = (ordered[:, 1:] != ordered[:, :-1]).long()
     place = new.cumsum(dim=1) - 1
-    distinct = torch.full_like(ordered, -1).scatter(1, place, ordered)
-    return distinct, torch.zeros_like(ordered).scatter_add(1, place, torch.ones_like(ordered))
+    numbers = answers.log_probabilities
+    if numbers is not None:  # a label has one; where a service rounded them apart, the largest
+        here = numbers.gather(1, order)
+        numbers = torch.zeros_like(here).scatter_reduce(1, place, here, "amax", include_self=False)
+    return Answers(
+        torch.full_like(ordered, -1).scatter(1, place, ordered),
+        numbers,
+        torch.zeros_like(ordered).scatter_add(1, place, present.gather(1, order)),
+    )
 
 
 def _check_together(
@@ -125,26 +133,21 @@ def _check_together(
         check_between(where, 0.0, 1.0, weight=weight)
 
 
-class SampledCounts(nn.Module):
-    """:func:`sampled_counts_loss` as a training term, on labels drawn from a live teacher.
+class SampledCounts(AskedLoss):
+    """:func:`sampled_counts_loss` as a training term, on labels that the teacher drew.
 
     Args:
-        draws: Labels a sample, with replacement; of 50 some 12 are distinct in language models.
+        draws: Labels a sample, of a live teacher, with replacement; of 50 some 12 are distinct in
+            language models. Of answers all are used.
         weight: None has the counts alone (hard labels); a lambda in [0, 1] the labels'
             probabilities as well.
-        proposal: Labels are drawn from q proportional to t to this power, above zero, and weighted
-            by t / q.
+        proposal: A live teacher's labels are drawn from q proportional to t to this power, above
+            zero, and weighted by t / q. Answers were drawn from t, for which it is 1.
         clip: Largest r in the gradient, at least 1; only with a ``weight``.
-        seed: Of the labels.
+        seed: Of the labels of a live teacher.
         redraw: Draw anew for every view of a sample; see
             :class:`~limbeck.losses.teacher_draws.TeacherDraws`.
     """
-
-    layers: ClassVar[dict[str, tuple[str, ...]]] = {"student": (), "teacher": ()}
-    needs_logits: ClassVar[bool] = True
-    tasks: ClassVar[frozenset[str] | None] = frozenset({"classification"})
-    published_weights: ClassVar[tuple[float, float]] = (0.0, 1.0)
-    mean_over_samples: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -156,28 +159,37 @@ class SampledCounts(nn.Module):
         seed: int = 0,
         redraw: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(draws=draws, seed=seed, redraw=redraw)
+        self.drawn = replace(self.drawn, proposal=proposal)
         if weight is not None:
             check_between("SampledCounts", 0.0, 1.0, weight=weight)
         check_clip("SampledCounts", clip)
         self.weight, self.clip, self.proposal = weight, clip, proposal
-        self.drawn = TeacherDraws(
-            "SampledCounts", draws=draws, seed=seed, redraw=redraw, proposal=proposal
-        )
+        self.needs_numbers = weight is not None
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Float[Tensor, ""]:
-        """Return this rank's share of the batch mean; targets are not used."""
-        mine, theirs = logits_of("SampledCounts", student, teacher)
-        labels, counts = counted(self.drawn(theirs, batch)[0])
-        log_t, log_q = self.drawn.logarithms(theirs)
-        log_t, log_q = (part.gather(1, labels.clamp_min(0)) for part in (log_t, log_q))
+        """Return this rank's share of the mean over the samples; targets are not used."""
+        mine, answers = self.asked(student, teacher, batch)
+        found = merged(answers)
+        assert found.counts is not None  # drawn
         value = sampled_counts_loss(
             mine,
-            labels,
-            counts,
-            log_probabilities=None if self.weight is None else log_t,
+            found.labels,
+            found.counts,
+            log_probabilities=found.log_probabilities if self.needs_numbers else None,
             weight=self.weight,
-            importance=None if self.proposal == 1.0 else (log_t - log_q).exp(),
+            importance=self._importance(teacher, found.labels),
             clip=self.clip,
         )
-        return share_of_batch(value, mine.shape[0])
+        return share_of_batch(value, (found.counts > 0).any(dim=1).sum())
+
+    def _importance(self, teacher: Outputs, labels: Tensor) -> Tensor | None:
+        if self.proposal == 1.0:
+            return None
+        if teacher.answers is not None or teacher.logits is None:
+            raise ArgumentError(
+                f"SampledCounts: expected `proposal` to be 1 for a teacher's answers, which were "
+                f"drawn from its own distribution; got {self.proposal}. Leave it out."
+            )
+        log_t, log_q = self.drawn.logarithms(teacher.logits)
+        return (log_t - log_q).gather(1, labels.clamp_min(0)).exp()

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from limbeck.checks import check_positive
-from limbeck.losses.features import logits_of
+from limbeck.losses.asked import AskedLoss, Drawn
 from limbeck.losses.sampled import check_sampled, log_probabilities_of, log_ratio, mean_of_draws
-from limbeck.losses.teacher_draws import TeacherDraws
-from limbeck.ranks import share_of_batch
-from limbeck.types import Batch, Outputs
 
 
 def sel_loss(
@@ -74,25 +69,19 @@ def sel_terms(ratio: Float[Tensor, "*draws"], huber: float | None) -> Float[Tens
     return F.huber_loss(ratio, torch.zeros_like(ratio), reduction="none", delta=huber)
 
 
-class SEL(nn.Module):
-    """:func:`sel_loss` as a training term, on labels drawn from a live teacher's logits.
+class SEL(AskedLoss):
+    """:func:`sel_loss` as a training term, on labels that the teacher drew.
 
-    The teacher's logits serve for nothing else: what the student sees of them is the labels and
+    A live teacher's logits serve for nothing else: what the student sees of them is the labels and
     their log-probabilities, as from a service that reports these.
 
     Args:
-        draws: Labels a sample.
+        draws: Labels a sample, of a live teacher; of answers all are used.
         huber: As in the function; 5 is what the paper's simulations were repeated with here.
-        seed: Of the labels.
+        seed: Of the labels of a live teacher.
         redraw: Draw anew for every view of a sample; see
             :class:`~limbeck.losses.teacher_draws.TeacherDraws`.
     """
-
-    layers: ClassVar[dict[str, tuple[str, ...]]] = {"student": (), "teacher": ()}
-    needs_logits: ClassVar[bool] = True
-    tasks: ClassVar[frozenset[str] | None] = frozenset({"classification"})
-    published_weights: ClassVar[tuple[float, float]] = (0.0, 1.0)
-    mean_over_samples: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -102,14 +91,13 @@ class SEL(nn.Module):
         seed: int = 0,
         redraw: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(draws=draws, seed=seed, redraw=redraw)
         if huber is not None:
             check_positive("SEL", huber=huber)
         self.huber = huber
-        self.drawn = TeacherDraws("SEL", draws=draws, seed=seed, redraw=redraw)
 
-    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Float[Tensor, ""]:
-        """Return this rank's share of the batch mean; targets are not used."""
-        mine, theirs = logits_of("SEL", student, teacher)
-        value = sel_loss(mine, *self.drawn(theirs, batch), huber=self.huber)
-        return share_of_batch(value, mine.shape[0])
+    def value(self, logits: Float[Tensor, "batch classes"], drawn: Drawn) -> Float[Tensor, ""]:
+        """Return the mean over the samples that have labels, by the student's logits."""
+        return sel_loss(
+            logits, drawn.labels, drawn.log_probabilities, huber=self.huber, weights=drawn.weights
+        )

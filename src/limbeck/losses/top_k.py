@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from limbeck.checks import check_choice
-from limbeck.losses.features import logits_of
+from limbeck.losses.answers import check_rows, refused
+from limbeck.losses.features import logits_of, logits_of_student
 from limbeck.losses.numerics import at_least_float32
 from limbeck.losses.sampled import check_sampled
 from limbeck.losses.teacher_draws import check_count
@@ -166,10 +167,10 @@ def top_of(
 
 
 class TopK(nn.Module):
-    """:func:`top_k_loss` as a training term: of a live teacher's logits it keeps the k largest.
+    """:func:`top_k_loss` as a training term, on the k largest of what the teacher gave.
 
     Args:
-        k: How many labels are kept, at least 1; all classes where there are fewer.
+        k: How many labels are kept, at least 1; all that there are where these are fewer.
         tail: As in the function.
     """
 
@@ -188,6 +189,21 @@ class TopK(nn.Module):
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Float[Tensor, ""]:
         """Return this rank's share of the batch mean; targets are not used."""
-        mine, theirs = logits_of("TopK", student, teacher)
-        value = top_k_loss(mine, *top_of(theirs, self.k), tail=self.tail)
-        return share_of_batch(value, mine.shape[0])
+        mine, labels, numbers = self._kept(student, teacher, batch)
+        value = top_k_loss(mine, labels, numbers, tail=self.tail)
+        return share_of_batch(value, (labels >= 0).any(dim=1).sum())
+
+    def _kept(
+        self, student: Outputs, teacher: Outputs, batch: Batch
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the student's logits, and the teacher's k most likely labels with their log t."""
+        given = teacher.answers
+        if given is None:
+            mine, theirs = logits_of("TopK", student, teacher)
+            return mine, *top_of(theirs, self.k)
+        numbers = given.log_probabilities
+        if given.drawn or numbers is None:
+            raise refused("TopK", "the teacher's most likely labels with log-probabilities", given)
+        check_rows("TopK", given, batch)
+        mine = logits_of_student("TopK", student)
+        return mine, given.labels[:, : self.k], numbers[:, : self.k]

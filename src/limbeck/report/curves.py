@@ -88,7 +88,14 @@ def bands_of(groups: Mapping[str, Sequence[RunRecord]], key: str) -> list[Band]:
     return found
 
 
-def curve_svg(curve: Curve, colours: Mapping[str, int], *, scale: float = 1.0) -> str:
+def curve_svg(
+    curve: Curve,
+    colours: Mapping[str, int],
+    *,
+    scale: float = 1.0,
+    along: str = "epoch",
+    limits: tuple[float, float] | None = None,
+) -> str:
     """Draw a curve of every group in one panel.
 
     Args:
@@ -96,6 +103,8 @@ def curve_svg(curve: Curve, colours: Mapping[str, int], *, scale: float = 1.0) -
         colours: Number of the page's colour for each group, so that a group keeps its colour over
             figures.
         scale: Factor of the values, such as 100 for percent.
+        along: What the numbers called epochs are.
+        limits: Ends of the axis of the values; None lets the values decide.
 
     Returns:
         An ``<svg>`` element without size, metadata or addresses, its ids those of this figure.
@@ -105,7 +114,9 @@ def curve_svg(curve: Curve, colours: Mapping[str, int], *, scale: float = 1.0) -
         axes = figure.subplots()
         for band in curve.bands:
             _draw(axes, band, colours[band.name], scale)
-        _dress(axes, curve.unit)
+        _dress(axes, curve.unit, along)
+        if limits is not None:
+            axes.set_ylim(*limits)
         return _inline(figure, curve)
 
 
@@ -133,8 +144,8 @@ def _draw(axes: Axes, band: Band, colour: int, scale: float) -> None:
     axes.plot(band.epochs, mean, color=shade, linestyle=style, linewidth=1.8, marker=marker)
 
 
-def _dress(axes: Axes, unit: str) -> None:
-    axes.set_xlabel("epoch")
+def _dress(axes: Axes, unit: str, along: str = "epoch") -> None:
+    axes.set_xlabel(along)
     if unit:
         axes.set_ylabel(unit)
     axes.grid(visible=True, linewidth=0.5)

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from limbeck.files import write_text
 from limbeck.record import RunRecord, versions
-from limbeck.report import bits, sentences
+from limbeck.report import bits, sentences, weighed
 from limbeck.report.comparison import LOWER_IS_BETTER, Comparison, compare, values_of
 from limbeck.report.curves import SERIES, Band, Curve, bands_of, curve_svg, panels_svg
 from limbeck.report.reading import TEACHER, Study, read_study
@@ -72,6 +72,7 @@ def render(study: Study) -> str:
         table=None if compared is None else _table(compared, study, titles, colours),
         seeds_table=None if compared is None else _seeds_table(compared, titles),
         measured=None if study.measurement is None else bits.section(study.measurement),
+        weighed=weighed.section(study.groups, titles, colours),
         chapters=[] if study.summary is None else study.summary.settings.get("chapters", []),
         assumptions=assumption_rows(study.groups, titles),
         figures=_figures(study, compared, titles, colours),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import math
 from collections.abc import Generator
 from pathlib import Path
@@ -11,31 +10,36 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import nn
 
 from limbeck.capture import Capture
 from limbeck.checks import ArgumentError, ModelError
-from limbeck.data import Data, Items
+from limbeck.data import Data, Items, bound
 from limbeck.record import RunRecord, this_command
+from limbeck.store import TeacherStore
 from limbeck.tasks import Classification
 from limbeck.training import preflight
+from limbeck.training.describing import (
+    described_data,
+    described_teachers,
+    identity_of,
+    settings_of,
+)
 from limbeck.training.freezing import parts_of, put_to_rest
 from limbeck.training.loop import Loop
-from limbeck.training.options import NEUTRAL, Options
+from limbeck.training.options import Options
+from limbeck.training.order import takes_channels_last
 from limbeck.training.step import Step
 from limbeck.training.teachers import LiveTeacher, teachers_of
 from limbeck.training.terms import Layers, copies, layers_of, loss_of, weights_of
+from limbeck.training.token_preflight import check_language_models, check_reads
 from limbeck.training.weighing import (
     Weight,
     adaptive_of,
     check_weighable,
-    described,
     is_measured,
 )
 from limbeck.types import Batch, Outputs, Task, Teacher
-
-
-_DATA_OF_IDENTITY = ("rows", "augment", "labelled", "validation", "test")
 
 
 @contextlib.contextmanager
@@ -66,6 +70,7 @@ def assembled(
     data = data.to(device)
     student.to(device)
     example = preflight.first_batch(data, device)
+    check_reads(task, example, {"student": student, "teacher": teacher})
     borrowed = options.channels_last is None  # the format is ours for the run, not the caller's
     options = _resolved(options, data, example)
     compiled_rows = _micro_batch(options, accelerator.num_processes) if options.compile else None
@@ -86,6 +91,8 @@ def assembled(
             compiled_rows=compiled_rows,
             channels_last=bool(options.channels_last),
         )
+        teachers = [_bound(guide, data, needed["teacher"]) for guide in teachers]
+        options = _with_views(options, teachers)
         terms = copies(term, len(teachers))
         _prepare(student, terms, teachers, said, example)
         weights = weights_of(term, None if is_measured(weight) else weight)
@@ -97,9 +104,9 @@ def assembled(
             kind="train" if term is None else "distill",
             seed=seed,
             command=this_command(),
-            settings=_settings(step, options, term, task, weight),
-            data=_described(data, validation=validation, test=test),
-            teacher=_teacher_described(teachers),
+            settings=settings_of(step, options, term, task, weight, teachers),
+            data=described_data(data, validation=validation, test=test),
+            teacher=described_teachers(teachers),
         )
         record.hardware |= {"device": str(device), "processes": accelerator.num_processes}
         findings = _looked_at(step, teachers, [data, validation, test], example, said, record)
@@ -115,7 +122,7 @@ def assembled(
             accelerator=accelerator,
             record=record,
             out=folder,
-            identity=_identity(record),
+            identity=identity_of(record),
         )
         if term is not None and is_measured(weight):
             adaptive = adaptive_of(weight, weights, loop.steps, loop.batch_size)
@@ -153,15 +160,33 @@ def _check_student(student: Any, teacher: Any) -> None:
 
 def _resolved(options: Options, data: Data, example: Batch) -> Options:
     """Decide what was left open by rules, never by a clock: a resumed run must decide alike."""
-    images = isinstance(example.inputs, Tensor) and example.inputs.ndim == 4
-    faster = example.index.device.type == "cpu" or options.precision == "bf16"
     wanted = options.channels_last
     return options.model_copy(
         update={
             "batch_size": options.batch_size or data.batch_size or 64,
-            "channels_last": images and (faster if wanted is None else wanted),
+            "channels_last": takes_channels_last(example, options.precision, wanted),
         }
     )
+
+
+def _bound(teacher: Teacher, data: Data, layers: tuple[str, ...]) -> Teacher:
+    """Return the teacher of these rows; of a store no more is read than is needed."""
+    found = bound(teacher, data)
+    return found.only(layers=layers) if isinstance(found, TeacherStore) else found
+
+
+def _with_views(options: Options, teachers: list[Teacher]) -> Options:
+    """Serve the views that stored teachers hold, where these differ."""
+    stores = [guide for guide in teachers if isinstance(guide, TeacherStore)]
+    stored = [store.views for store in stores if store.manifest.plan.distinct_views]
+    if not stored:
+        return options
+    if options.views is not None and options.views > min(stored):
+        raise ArgumentError(
+            f"distill: expected `views` up to those of the stored teacher, {min(stored)}; got "
+            f"{options.views}. Leave `views` out, or store more of them (limbeck cache --views)."
+        )
+    return options.model_copy(update={"views": options.views or min(stored)})
 
 
 def _micro_batch(options: Options, processes: int) -> int:
@@ -205,12 +230,15 @@ def _looked_at(
     held_out = sets[1] or sets[0]
     assert held_out is not None  # the training rows are always there
     for position, guide in enumerate(teachers):
+        # A store answers for the rows that it was written for, and those are the training rows.
+        looked_at = sets[0] if isinstance(guide, TeacherStore) else held_out
+        assert looked_at is not None
         if isinstance(guide, LiveTeacher):
             models[f"teacher {position}" if position else "teacher"] = guide.module
         if isinstance(step.task, Classification):
             found, seen = preflight.check_teacher(
                 guide,
-                held_out,
+                looked_at,
                 classes,
                 needs_logits=bool(getattr(step.losses[position], "needs_logits", False)),
                 device=example.index.device,
@@ -218,71 +246,9 @@ def _looked_at(
             findings += found
             record.teacher[f"slice {position}" if position else "slice"] = seen
     findings += preflight.check_inputs(example, models)
+    found, seen = check_language_models(step, teachers, example, said, held_out)
+    findings += found
+    record.teacher |= seen
     if not any(finding.level == "error" for finding in findings):
         findings += preflight.check_gradient(step, example, teachers)
     return findings
-
-
-def _settings(
-    step: Step, options: Options, term: nn.Module | None, task: Task, weight: Weight
-) -> dict[str, Any]:
-    return {
-        **options.model_dump(mode="json"),
-        "task": getattr(task, "name", type(task).__name__),
-        "task_settings": _plain_attributes(task),
-        "loss": None if term is None else type(term).__name__,
-        "loss_settings": {} if term is None else _plain_attributes(term),
-        "weight": described(weight),
-        "weights": list(step.weights),
-        "student": type(step.student).__name__,
-        "student_parameters": sum(p.numel() for p in step.student.parameters()),
-        "student_source": getattr(step.student, "limbeck_source", None),
-    }
-
-
-def _plain_attributes(thing: object) -> dict[str, Any]:
-    plain = (bool, int, float, str, type(None))
-    return {
-        name: value
-        for name, value in vars(thing).items()
-        if not name.startswith("_") and name != "training" and isinstance(value, plain)
-    }
-
-
-def _described(data: Data, **held_out: Data | None) -> dict[str, Any]:
-    found: dict[str, Any] = {
-        "rows": len(data),
-        "augment": None if data.augment is None else _stable_name(data.augment),
-    }
-    if data.targets is not None and not data.targets.is_floating_point():
-        found["labelled"] = int((data.targets >= 0).sum())
-    if data.class_names is not None:
-        found["class_names"] = data.class_names
-    return found | {name: len(rows) for name, rows in held_out.items() if rows is not None}
-
-
-def _stable_name(thing: Any) -> str:
-    """Return a name that is the same in every process: repr, but never an address in memory."""
-    if inspect.isroutine(thing):
-        return f"{thing.__module__}.{thing.__qualname__}"
-    kind = type(thing)
-    plain = kind.__repr__ is object.__repr__
-    return f"{kind.__module__}.{kind.__qualname__}" if plain else repr(thing)
-
-
-def _teacher_described(teachers: list[Teacher]) -> dict[str, Any]:
-    live = [guide.module for guide in teachers if isinstance(guide, LiveTeacher)]
-    if not live:
-        return {}
-    return {
-        "class": ", ".join(type(module).__name__ for module in live),
-        "parameters": sum(p.numel() for module in live for p in module.parameters()),
-    }
-
-
-def _identity(record: RunRecord) -> dict[str, Any]:
-    """What a run must have in common with the one whose checkpoint it goes on from."""
-    neutral = NEUTRAL | {"device", "teacher_device"}
-    settings = {name: value for name, value in record.settings.items() if name not in neutral}
-    data = {name: record.data.get(name) for name in _DATA_OF_IDENTITY}
-    return {"seed": record.seed, **settings, **data}

@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from limbeck.checks import ModelError, nearest
+from limbeck.checks import ArgumentError, ModelError, nearest
 from limbeck.randomness import derive_seed
 from limbeck.students import BINARY_NETWORKS, converted
+from limbeck.training import language_models
 from limbeck.training.torchvision_cpu import define_missing_operators
 
 
@@ -31,7 +32,8 @@ def build(name: str, *, seed: int = 0, **kwargs: Any) -> nn.Module:
 
     Args:
         name: ``zoo:resnet20``, ``binary:resnet20``, ``package.module:callable``, ``timm:name`` or
-            ``hf:folder`` (a transformers sequence classifier, read from disk only).
+            ``hf:folder`` (a classifier or causal language model of transformers, read from disk
+            only), ``hf-config:gpt2`` (a new causal language model of any of its types).
         seed: Seed of the initial weights.
         kwargs: Passed to whatever builds it.
 
@@ -47,6 +49,8 @@ def build(name: str, *, seed: int = 0, **kwargs: Any) -> nn.Module:
         torch.manual_seed(derive_seed(seed, "weights"))
         try:
             model = make(**kwargs)
+        except (ModelError, ArgumentError):
+            raise
         except (TypeError, ValueError, OSError, RuntimeError) as problem:
             given = ", ".join(f"{key}={value!r}" for key, value in kwargs.items()) or "no arguments"
             raise ModelError(f"{name}: could not be built with {given}: {problem}.") from None
@@ -54,6 +58,11 @@ def build(name: str, *, seed: int = 0, **kwargs: Any) -> nn.Module:
         raise ModelError(
             f"{name}: expected a callable that returns a torch module; got {type(model).__name__}."
         )
+    if source.partition(":")[0] in ("hf", language_models.PREFIX):
+        portable = language_models.described(model)
+        if portable is not None:
+            model.limbeck_source = portable  # type: ignore[assignment]
+            return model
     try:
         json.dumps(kwargs)
     except TypeError:
@@ -93,7 +102,7 @@ def is_trusted(builder: str, arguments: Iterable[str] = ()) -> bool:
     limbeck's, timm's and transformers' builders do not, unless an argument says so or the name
     leads on to a hub. Conversions are limbeck's own and need no trust.
     """
-    known = builder.startswith((f"{_ZOO}:", "zoo:", "binary:", "timm:", "hf:"))
+    known = builder.startswith((f"{_ZOO}:", "zoo:", "binary:", "timm:", "hf:", "hf-config:"))
     return known and builder.count(":") == 1 and not _REACHING & set(arguments)
 
 
@@ -101,13 +110,16 @@ def _resolved(name: str) -> tuple[Callable[..., Any], str]:
     kind, _, rest = name.partition(":")
     if not rest:
         raise ModelError(
-            f"{name}: expected zoo:NAME, binary:NAME, package.module:callable, timm:NAME or "
-            "hf:FOLDER; got no colon."
+            f"{name}: expected zoo:NAME, binary:NAME, package.module:callable, timm:NAME, "
+            "hf:FOLDER or hf-config:TYPE; got no colon."
         )
     if kind == "timm":
         define_missing_operators()
         timm = _imported("timm", "pip install 'limbeck[vision]'")
         return lambda **kwargs: timm.create_model(rest, **kwargs), name
+    if kind == language_models.PREFIX:
+        package = language_models.package()
+        return lambda **kwargs: language_models.from_config(package, rest, **kwargs), name
     if kind == "hf":
         return lambda **kwargs: _from_folder(rest, **kwargs), name
     if kind in ("zoo", _ZOO):
@@ -138,12 +150,11 @@ def _network(
 
 
 def _from_folder(folder: str, **kwargs: Any) -> nn.Module:
-    transformers = _imported("transformers", "pip install 'limbeck[text]'")
+    transformers = language_models.package()
     if not (Path(folder) / "config.json").is_file():
         raise ModelError(f"hf:{folder}: expected a folder with config.json; there is none.")
-    return transformers.AutoModelForSequenceClassification.from_pretrained(
-        folder, local_files_only=True, **{"trust_remote_code": False, **kwargs}
-    )
+    head = kwargs.pop("head", None)
+    return language_models.from_folder(transformers, folder, head, **kwargs)
 
 
 def _imported(package: str, advice: str) -> Any:

@@ -12,8 +12,9 @@ import torch
 from torch import nn
 
 from limbeck.checks import ArgumentError, ModelError, nearest
+from limbeck.store.group import is_store, open_store
 from limbeck.training.representations import Network, in_eval
-from limbeck.training.saving import load
+from limbeck.training.saving import is_model, load
 from limbeck.types import Batch, Teacher
 
 
@@ -76,6 +77,7 @@ def candidates(side: str, given: Any, *, trust: bool) -> list[Candidate]:
         ]
     else:
         found = [(side, given)]
+    found = [(label, _opened_store(one)) for label, one in found]
     labels = [label for label, _ in found]
     if not found or len(set(labels)) < len(labels):
         raise ArgumentError(
@@ -89,6 +91,13 @@ def candidates(side: str, given: Any, *, trust: bool) -> list[Candidate]:
                 f"saved or a Teacher (teacher(batch) -> Outputs); got {type(one).__name__}."
             )
     return [Candidate(side, label, one, trust) for label, one in found]
+
+
+def _opened_store(given: Any) -> Any:
+    """Open a folder that is a store and no model; all else is as it was given."""
+    if isinstance(given, (str, Path)) and not is_model(given) and is_store(given):
+        return open_store(given)
+    return given
 
 
 def layers_by_side(layers: Layers | None) -> dict[str, tuple[str, ...] | None]:

@@ -72,9 +72,10 @@ def certify(
             the guarantee is for sequences of the lengths at hand, and wider.
         trained_on: Inputs, or records, that the student was trained on: records of these inputs
             are left out.
-        built_from: Records that a table, or the student, was built from. Adds their missing mass,
-            and the residual of a table of them on the held-out inputs, which bounds the risk of
-            such a table (not of a network) without a teacher.
+        built_from: Records that a table, or the student, was built from. Adds their missing mass
+            (of a fresh sequence where they name sequences), and the residual of a table of them on
+            the held-out inputs, which bounds the risk of such a table (not of a network) without a
+            teacher.
         deployment: Inputs without answers that the student will meet. With ``built_from``, adds the
             residual on these, and how much more of them is unknown: a shift check.
         tokenizer: From a list of strings to token ids, for modules and records with strings.
@@ -144,7 +145,10 @@ def certify(
         )
     unit, groups = grouped(usable.records, units, warnings)
     readings = readings_of(said_of(one, usable.records), usable.records, unit, groups)
-    further = {} if built is None else _further(usable.records, groups, built, inputs, how)
+    further: dict[str, Estimate] = {}
+    if built is not None:
+        further = _missing(built, units, how, warnings)
+        further |= _residuals(usable.records, groups, built, inputs, how)
     about = Circumstances(
         student=one.name,
         left_out=usable.left_out,
@@ -172,19 +176,31 @@ def _check_numbers(records: Sequence[TeacherRecord]) -> None:
         )
 
 
-def _further(
+def _missing(
+    answers: Sequence[TeacherRecord], units: str, how: IntervalSettings, warnings: list[str]
+) -> dict[str, Estimate]:
+    """Return what the set that the student was built from has not met of the teacher."""
+    chained = any(record.sequence is not None for record in answers)
+    unit, groups = grouped(answers, "auto" if units == "sequence" and not chained else units, [])
+    if unit == "input":
+        warnings.append(
+            "the set that the student was built from has several draws at each input: that is a "
+            "design, from which the inputs it has not met cannot be told; no missing mass is given."
+        )
+        return {}
+    found = missing_mass_of(answers, confidence=how.confidence, groups=groups)
+    return {} if found is None else {"missing_mass": found}
+
+
+def _residuals(
     usable: Sequence[TeacherRecord],
     groups: np.ndarray | None,
     answers: Sequence[TeacherRecord],
     deployment: Sequence[Input] | None,
     how: IntervalSettings,
 ) -> dict[str, Estimate]:
-    """Return what the set that the student was built from says without a teacher."""
+    """Return what a table of that set leaves open on held-out inputs, without a teacher."""
     known = Answers(answers)
-    found: dict[str, Estimate] = {}
-    missing = missing_mass_of(answers, confidence=how.confidence)
-    if missing is not None:
-        found["missing_mass"] = missing
     counts = np.array([record.count for record in usable])
     held = units_of(known.residuals([record.input for record in usable]), counts, groups)
     fresh = held.sums / held.sizes
@@ -194,7 +210,7 @@ def _further(
         "confidence": how.confidence,
         "seed": how.seed,
     }
-    found["residual"] = residual_certificate(fresh, **options)
+    found = {"residual": residual_certificate(fresh, **options)}
     if deployment is not None:
         there = known.residuals(deployment)
         found["residual_deployment"] = residual_certificate(there, **options)

@@ -71,7 +71,8 @@ def race(
         teacher: As the run has it.
         data: As the run has it.
         weight: Mode and options of the measured weight, with ``confirm`` and, where wanted,
-            ``pilot``: the share of the epochs in (0, 1], a tenth by default.
+            ``pilot``: the share of the epochs in (0, 1], a tenth by default; one epoch at least,
+            and of ``max_steps`` the same share.
         out: The run's folder; pilots are kept in its folder ``pilot`` so that a run that is resumed
             need not race again.
         settings: The other arguments of :func:`limbeck.distill`.
@@ -143,7 +144,8 @@ def shortened(settings: Mapping[str, Any], epochs: int) -> dict[str, Any]:
     """Return the settings of a run for fewer epochs, with all of its schedule.
 
     Args:
-        settings: Arguments of :func:`limbeck.distill`, ``epochs`` among them.
+        settings: Arguments of :func:`limbeck.distill`, ``epochs`` among them. A limit on the steps
+            becomes shorter by the same factor.
         epochs: Of the shorter run.
     """
     share = epochs / settings["epochs"]
@@ -154,6 +156,8 @@ def shortened(settings: Mapping[str, Any], epochs: int) -> dict[str, Any]:
     for name in ("warmup_epochs", "loss_warmup_epochs"):
         if name in settings:
             short[name] = share * settings[name]
+    if settings.get("max_steps") is not None:
+        short["max_steps"] = max(1, round(share * settings["max_steps"]))
     return short
 
 

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.capture import Capture
-from limbeck.data import Data
+from limbeck.data import Data, bound
 from limbeck.ranks import gather_rows, world_size
 from limbeck.tasks import task_of
+from limbeck.training.summing import SummedTask, summed_metrics
 from limbeck.types import Batch, Outputs, Task, Teacher
 
 
@@ -20,6 +21,7 @@ def outputs_over(
     model: nn.Module | Teacher,
     data: Any,
     *,
+    places: Tensor | None = None,
     batch_size: int = 256,
     device: torch.device | str = "cpu",
     autocast: bool = False,
@@ -31,13 +33,14 @@ def outputs_over(
     Args:
         model: A module or a Teacher; its mode is restored.
         data: Anything that :class:`limbeck.Data` takes.
+        places: Positions of the rows to run, ascending; None for all.
         batch_size: Rows at a time on each process.
         device: Where it runs.
         autocast: Run under bf16 autocast.
 
     Returns:
-        The logits of all rows, and the rows' targets and positions as one batch without inputs,
-        on the CPU.
+        The logits of all rows, None where the model gives none, and the rows' targets and positions
+        as one batch without inputs, on the CPU.
     """
     rows = Data.of(data).viewed(None)
     modes = _into_eval(model) if isinstance(model, nn.Module) else {}
@@ -45,13 +48,13 @@ def outputs_over(
     where = torch.device(device)
     logits, targets, index, weights = [], [], [], []
     rank = torch.distributed.get_rank() if world_size() > 1 else 0
-    plan = rows.in_order(batch_size * world_size())
+    chosen = torch.arange(len(rows)) if places is None else places
     mine = [
-        (part.tensor_split(world_size())[rank], view.tensor_split(world_size())[rank])
-        for part, view in plan
+        part.tensor_split(world_size())[rank] for part in chosen.split(batch_size * world_size())
     ]
+    plan = [(part, torch.zeros_like(part)) for part in mine if len(part)]
     try:
-        for batch in rows.batches([pair for pair in mine if len(pair[0])], where):
+        for batch in rows.batches(plan, where):
             with torch.autocast(where.type, torch.bfloat16, enabled=autocast):
                 said = run(batch.inputs) if run else model(batch)
             logits.append(said.logits)
@@ -61,15 +64,17 @@ def outputs_over(
     finally:
         for part, mode in modes.items():
             part.training = mode
-    places = _all_rows(index, where)
-    order = places.argsort()
-    found = _all_rows(logits, where)
-    found = found if found.dtype in (torch.float32, torch.float64) else found.float()
-    return Outputs(found[order]), Batch(
+    found_at = _all_rows(index, where)
+    order = found_at.argsort()
+    found = None
+    if logits and logits[0] is not None:
+        found = _all_rows(logits, where)[order]
+        found = found if found.dtype in (torch.float32, torch.float64) else found.float()
+    return Outputs(found), Batch(
         inputs={},
         targets=None if targets and targets[0] is None else _all_rows(targets, where)[order],
-        index=places[order],
-        view=torch.zeros_like(places),
+        index=found_at[order],
+        view=torch.zeros_like(found_at),
         weights=None if weights and weights[0] is None else _all_rows(weights, where)[order],
     )
 
@@ -99,11 +104,21 @@ def evaluate(
         Metrics by name; empty where no row is labelled.
     """
     chosen = task_of(task)
+    if isinstance(chosen, SummedTask):
+        return summed_metrics(
+            model,
+            Data.of(data),
+            chosen,
+            batch_size=batch_size,
+            device=device,
+            autocast=autocast,
+        )
     outputs, batch = outputs_over(
         model, data, batch_size=batch_size, device=device, autocast=autocast
     )
     if batch.targets is None and teacher is not None:
-        said, _ = outputs_over(teacher, data, batch_size=batch_size, device=device)
+        rows = Data.of(data).viewed(None)
+        said, _ = outputs_over(bound(teacher, rows), rows, batch_size=batch_size, device=device)
         batch = replace(batch, targets=said.logits)
     if batch.targets is None:
         return {}

@@ -7,6 +7,7 @@ from typing import Literal
 
 from limbeck.checks import ArgumentError, CheckpointError
 from limbeck.files import check_writable
+from limbeck.language_model import LanguageModel
 from limbeck.record import FILE_NAME, RunRecord
 from limbeck.tasks import Classification
 from limbeck.training.assumption import note_assumption
@@ -64,7 +65,7 @@ def finish(loop: Loop) -> None:
     record, test = loop.record, loop.test
     record.results = _results(loop)
     note_assumption(loop)
-    if test is not None and isinstance(loop.inner.task, Classification):
+    if test is not None and isinstance(loop.inner.task, (Classification, LanguageModel)):
         for position, guide in enumerate(loop.teachers):
             if isinstance(guide, LiveTeacher):
                 name = "test" if len(loop.teachers) == 1 else f"test {position}"
@@ -72,6 +73,7 @@ def finish(loop: Loop) -> None:
                     guide.module, test, loop.inner.task, device=guide.device
                 )
     record.time["seconds"] = loop.seconds
+    _note_what_stores_saved(loop)
     record.status = "finished"
     if loop.out is not None and loop.accelerator.is_main_process:
         names = loop.data.class_names
@@ -90,6 +92,20 @@ def note_status(loop: Loop, status: Literal["interrupted", "failed"]) -> None:
     loop.record.status = status
     if loop.out is not None and loop.accelerator.is_main_process:
         loop.record.save(loop.out)
+
+
+def _note_what_stores_saved(loop: Loop) -> None:
+    """Say of each store after how many epochs it is cheaper than to run the teacher each time.
+
+    A store of V views took V epochs of the teacher; each epoch of the run then saves one, less the
+    time to read it.
+    """
+    stores = loop.record.teacher.get("stores", ())
+    read = loop.seconds * loop.record.time.get("share teacher", 0.0)
+    for store in stores:
+        an_epoch = store["seconds"] / store["views"]
+        saved = an_epoch - read / max(loop.epoch, 1) / len(stores)
+        store["pays_after_epochs"] = store["seconds"] / saved if saved > 0 else None
 
 
 def _results(loop: Loop) -> dict[str, dict[str, dict[str, float]]]:

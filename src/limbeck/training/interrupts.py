@@ -24,9 +24,19 @@ class Interrupted(LimbeckError):  # noqa: N818 - asked for, not an error
 
 
 class Interrupts:
-    """While open, the first signal is noted for :meth:`check`; a second one acts at once."""
+    """While open, the first signal is noted for :meth:`check`; a second one acts at once.
 
-    def __init__(self) -> None:
+    Args:
+        where: Who is stopped, for the message.
+        advice: How to go on.
+    """
+
+    def __init__(
+        self,
+        where: str = "distill",
+        advice: str = "Run the same command with --resume (resume=True) to go on.",
+    ) -> None:
+        self._where, self._advice = where, advice
         self._number = 0
         self._before: dict[int, Any] = {}
 
@@ -46,14 +56,14 @@ class Interrupts:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def check(self, save: Callable[[], None]) -> None:
+    def check(self, save: Callable[[], None] | None = None) -> None:
         """Save and raise Interrupted if a signal has come."""
         if self._number:
-            save()
+            if save is not None:
+                save()
             name = signal.Signals(self._number).name
             raise Interrupted(
-                f"distill: stopped by {name}; the state is saved. Run the same command with "
-                "--resume (resume=True) to go on.",
+                f"{self._where}: stopped by {name}; the state is saved. {self._advice}",
                 self._number,
             )
 

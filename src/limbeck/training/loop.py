@@ -24,6 +24,7 @@ from limbeck.training.alternating import Alternation
 from limbeck.training.best import Best
 from limbeck.training.checkpoint import save_checkpoint
 from limbeck.training.clock import Clock
+from limbeck.training.counting import with_ratios
 from limbeck.training.evaluate import evaluate
 from limbeck.training.interrupts import Interrupts
 from limbeck.training.optimiser import optimizer_of, seed_device
@@ -191,9 +192,10 @@ class Loop:
         self.clock.lap("optimiser")
 
     def _gradients(self, batches: Iterator[Batch], position: float) -> None:
-        rows = self._rows_of_step()
+        rows, pieces = self._rows_of_step(), self.options.accumulate
+        batches, ratios = with_ratios(self.inner, batches, rows, pieces, self.accelerator)
         served = self._served(batches, rows)
-        if self.weighing is not None:
+        if self.weighing is not None and not self.alternation.active:  # else the student rests
             self.weighing.begin(self.total_steps, self._rate)
             of_all = len(self._batches[self.done])
             ranks = self.accelerator.num_processes
@@ -211,7 +213,7 @@ class Loop:
                 self._add(terms, 1.0)
                 return
         factor, rows_left = loss_factor(self.options, position), rows
-        for batch, said in served:
+        for (batch, said), ratio in zip(served, ratios, strict=False):
             rows_left -= len(batch)
             alone = self.accelerator.no_sync(self.step) if rows_left else contextlib.nullcontext()
             with alone:
@@ -219,11 +221,12 @@ class Loop:
                     if self.alternation.active:
                         total, terms = self.alternation.forward(batch, said, self.clock)
                     else:
-                        total, terms = self.step(batch, said, factor, self.clock)
+                        of_term = factor * ratio.distillation
+                        total, terms = self.step(batch, said, of_term, self.clock, ratio.task)
                 share = len(batch) / rows
                 (total if share == 1 else total * share).backward()
             self.clock.lap("backward")
-            self._add(terms, share)
+            self._add(ratio.on(terms), share)
 
     def _served(self, batches: Iterator[Batch], rows: int) -> Iterator[tuple[Batch, list[Outputs]]]:
         """Serve this process's micro-batches of a step, with what the teachers say."""

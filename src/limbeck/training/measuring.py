@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from limbeck.capture import PENULTIMATE
 from limbeck.checks import ArgumentError, DataError, check_choice
-from limbeck.data import Data
+from limbeck.data import Data, bound
 from limbeck.estimates import Estimate
 from limbeck.information.estimate import METHODS, estimate_pid
 from limbeck.information.pid_estimate import PIDEstimate
@@ -97,7 +98,13 @@ class Measuring:
             )
 
     def opened(self, one: Candidate) -> contextlib.AbstractContextManager[Network]:
-        """Open a candidate with the layers of its side."""
+        """Open a candidate with the layers of its side.
+
+        Raises:
+            StoreError: If it is a store of other rows.
+        """
+        if not isinstance(one.given, (str, Path)):
+            one = replace(one, given=bound(one.given, self.rows))
         return one.opened(
             self.layers[one.side], self.example, self.device, with_logits=self.is_classification
         )

@@ -41,7 +41,10 @@ class Options(BaseModel):
         average: Decay of an exponential moving average of the weights, which is then evaluated and
             saved; None for none.
         patience: Stop after this many epochs without a better validation metric; None never stops.
-        views: Number of augmented views that are cycled through; None makes a new one each epoch.
+        views: Number of augmented views of a row; None makes a new one each epoch, or takes as many
+            as a stored teacher has.
+        view_order: "cycle" serves all rows of an epoch in one view and goes through the views in
+            turn, "draw" takes for every row of an epoch one at random.
         device: "cpu", "cuda", ...; None takes the accelerator if there is one.
         teacher_device: Where a live teacher runs; None means with the student.
         teacher_precision: "fp32" or "bf16" for the live teacher's weights.
@@ -75,6 +78,7 @@ class Options(BaseModel):
     average: float | None = Field(None, gt=0, lt=1)
     patience: int | None = Field(None, ge=1)
     views: int | None = Field(None, ge=1)
+    view_order: Literal["cycle", "draw"] = "cycle"
     device: str | None = None
     teacher_device: str | None = None
     teacher_precision: Literal["fp32", "bf16"] = "fp32"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from limbeck.data import Data, Rows
 from limbeck.training.options import Options
-from limbeck.training.schedule import share_of_rank, whole_batches
+from limbeck.training.schedule import share_of_rank, views_of, whole_batches
 from limbeck.types import Batch
 
 
@@ -40,11 +39,7 @@ class Order:
     def served(self, batches: list[Tensor], epoch: int) -> Iterator[Batch]:
         """Serve this process's micro-batches of some of an epoch's batches."""
         for batch in self.data.batches(self._plan(batches, epoch), self.device):
-            if self.options.channels_last and isinstance(batch.inputs, Tensor):
-                images = batch.inputs.contiguous(memory_format=torch.channels_last)
-                yield replace(batch, inputs=images)
-            else:
-                yield batch
+            yield channels_last_of(batch) if self.options.channels_last else batch
 
     def last_of_step(self, number: int) -> Batch:
         """Serve this process's last micro-batch of a step of the run, counted from 0, again."""
@@ -53,12 +48,52 @@ class Order:
         return last
 
     def _plan(self, batches: list[Tensor], epoch: int) -> Iterator[Rows]:
-        views = self.options.views
-        view = epoch % views if views else epoch
         for batch in batches:
-            index, which = share_of_rank(batch, view, self.rank, self.ranks)
-            if self.options.accumulate == 1:
-                yield index, which
-                continue
-            size = math.ceil(len(index) / self.options.accumulate)
-            yield from zip(index.split(size), which.split(size), strict=True)
+            index = share_of_rank(batch, self.rank, self.ranks)
+            which = views_of(index, epoch, self.options, self.seed)
+            pieces = pieces_of(len(batch), self.ranks, self.options.accumulate)
+            yield from zip(index.tensor_split(pieces), which.tensor_split(pieces), strict=True)
+
+
+def pieces_of(rows: int, ranks: int, accumulate: int) -> int:
+    """Return how many micro-batches a batch is served in: the same number on every process.
+
+    Example:
+        Eight and nine rows in four: 3, 2, 2, 2 and 2, 2, 2, 2. Three and two: no row would be left.
+
+        >>> pieces_of(17, 2, 4), pieces_of(5, 2, 4)
+        (4, 2)
+    """
+    return max(min(accumulate, rows // ranks), 1)
+
+
+def sizes_of(rows: int, ranks: int, accumulate: int) -> list[int]:
+    """Return the rows of a batch's micro-batches, of one process after the other.
+
+    Example:
+        >>> sizes_of(17, 2, 4)
+        [3, 2, 2, 2, 2, 2, 2, 2]
+    """
+    shares = torch.arange(rows).tensor_split(ranks)
+    pieces = pieces_of(rows, ranks, accumulate)
+    return [len(part) for share in shares for part in share.tensor_split(pieces)]
+
+
+def channels_last_of(batch: Batch) -> Batch:
+    """Return the batch with images in the memory format in which networks run faster."""
+    if not isinstance(batch.inputs, Tensor):
+        return batch
+    return replace(batch, inputs=batch.inputs.contiguous(memory_format=torch.channels_last))
+
+
+def takes_channels_last(example: Batch, precision: str, wanted: bool | None = None) -> bool:
+    """Say whether batches like this one are served channels last.
+
+    Args:
+        example: A batch, where it will be.
+        precision: "fp32" or "bf16".
+        wanted: What was asked for; None takes what is faster: for images on a CPU, or in bf16.
+    """
+    images = isinstance(example.inputs, Tensor) and example.inputs.ndim == 4
+    faster = example.index.device.type == "cpu" or precision == "bf16"
+    return images and (faster if wanted is None else wanted)

@@ -43,9 +43,9 @@ class Finding:
 
 
 def first_batch(data: Data, device: torch.device, rows: int = 16) -> Batch:
-    """Return the first rows of the data, unaugmented: what the checks and layer searches run on."""
+    """Return the first rows of the data in their first view: what checks and searches run on."""
     index = torch.arange(min(rows, len(data)))
-    return next(data.viewed(None).batches([(index, torch.zeros_like(index))], device))
+    return next(data.batches([(index, torch.zeros_like(index))], device))
 
 
 def run_student(capture: Capture, batch: Batch) -> Any:
@@ -123,7 +123,7 @@ def check_teacher(
     if not len(rows):
         return [Finding("warning", "teacher: no labelled rows to look at its accuracy on.")], {}
     chosen = rows[torch.linspace(0, len(rows) - 1, min(_SLICE, len(rows))).long()]
-    outputs, batch = outputs_over(teacher, data.subset(chosen), device=device)
+    outputs, batch = outputs_over(teacher, data, places=chosen, device=device)
     logits, labels = outputs.logits, batch.targets
     if logits is None or labels is None or logits.ndim != 2:
         return [], {}

@@ -15,6 +15,7 @@ from limbeck.checks import ModelError, nearest
 from limbeck.files import atomic, write_text
 from limbeck.students import BinaryConv2d, size_table
 from limbeck.training.building import is_trusted, rebuild
+from limbeck.vocabulary import Vocabulary
 
 
 WEIGHTS = "model.safetensors"
@@ -55,6 +56,9 @@ def save_model(
         "sizes": sizes_of(module),
         "class_names": class_names,
     }
+    vocabulary = getattr(module, "limbeck_vocabulary", None)
+    if isinstance(vocabulary, Vocabulary):  # which token an id of a language model is
+        description["vocabulary"] = vocabulary.as_dict()
     write_text(folder / DESCRIPTION, json.dumps(description, indent=1) + "\n")
     return folder
 
@@ -96,7 +100,15 @@ def load(folder: Path | str, model: nn.Module | None = None, *, trust: bool = Fa
             )
         model = rebuild(source)
     load_weights(model, folder / WEIGHTS)
+    if description.get("vocabulary"):
+        model.limbeck_vocabulary = Vocabulary.of_dict(description["vocabulary"])  # type: ignore[assignment]
     return model.eval()
+
+
+def is_model(folder: Path | str) -> bool:
+    """Say whether a folder is one that :func:`load` would read."""
+    place = Path(folder)
+    return any((at / DESCRIPTION).is_file() for at in (place, place / "student"))
 
 
 def sizes_of(module: nn.Module) -> dict[str, int] | None:

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from limbeck.checks import DataError
-from limbeck.data import Rows
-from limbeck.randomness import generator
+from limbeck.randomness import derive_seed, generator, keyed_uniform
 from limbeck.training.options import Options
 
 
@@ -79,7 +78,16 @@ def first_of_rank(rows: int, rank: int, ranks: int) -> int:
     return rank * (rows // ranks) + min(rank, rows % ranks)
 
 
-def share_of_rank(index: Tensor, view: int, rank: int, ranks: int) -> Rows:
-    """Return the rows of one batch that this rank works on, all in one view."""
-    mine = index if ranks == 1 else index.tensor_split(ranks)[rank]
-    return mine, torch.full_like(mine, view)
+def share_of_rank(index: Tensor, rank: int, ranks: int) -> Tensor:
+    """Return the rows of one batch that this rank works on."""
+    return index if ranks == 1 else index.tensor_split(ranks)[rank]
+
+
+def views_of(index: Tensor, epoch: int, options: Options, seed: int) -> Tensor:
+    """Return the view in which each row is served in an epoch; the same in every batch and rank."""
+    if options.views is None:
+        return torch.full_like(index, epoch)
+    if options.view_order == "cycle":
+        return torch.full_like(index, epoch % options.views)
+    drawn = keyed_uniform(derive_seed(seed, "views"), index, torch.full_like(index, epoch), 1)
+    return (drawn[:, 0].double() * options.views).long()

@@ -56,19 +56,25 @@ class Step(nn.Module):
         return self
 
     def forward(
-        self, batch: Batch, teachers: Sequence[Outputs], factor: float, clock: Clock
+        self,
+        batch: Batch,
+        teachers: Sequence[Outputs],
+        factor: float,
+        clock: Clock,
+        task_factor: float = 1.0,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the total [nats] and its detached, unweighted terms by name.
 
         Args:
             batch: The rows.
             teachers: Each teacher's outputs for them.
-            factor: Warm-up factor of the distillation term.
+            factor: Of the distillation term, such as that of its warm-up.
             clock: Told when the student and the losses are done.
+            task_factor: Of the task term.
         """
         task, distillation, terms = self.terms(batch, teachers, clock)
         task_weight, weight = self.weights
-        total = task_weight * task
+        total = task_weight * task_factor * task
         if distillation is not None:
             total = total + factor * weight * distillation
         terms["total"] = total.detach()

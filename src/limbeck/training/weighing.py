@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -12,11 +12,23 @@ from torch import Tensor, nn
 from limbeck.checks import ArgumentError, check_choice
 from limbeck.ranks import alone, world_size
 from limbeck.training.clock import Clock
-from limbeck.training.halves import Gradients, Half, mean_of, split, summed, zeros
+from limbeck.training.halves import (
+    TERMS,
+    Gradients,
+    Half,
+    mean_of_both,
+    middle_of,
+    split,
+    summed,
+)
 from limbeck.training.options import Options
+from limbeck.training.order import sizes_of
 from limbeck.training.step import Step
+from limbeck.training.weighed_by import of_parts
 from limbeck.types import Batch, Outputs
 from limbeck.weighting.controlling.adaptive import LARGEST, AdaptiveWeight
+from limbeck.weighting.controlling.averages import RunningMean
+from limbeck.weighting.controlling.optimizer_metric import has_metric, metric_of
 from limbeck.weighting.controlling.running_curvature import RunningCurvature
 from limbeck.weighting.measuring.curvature import gauss_newton
 from limbeck.weighting.measuring.problem import Part, Problem
@@ -26,6 +38,8 @@ AUTO = "auto"
 ROWS_OF_A_STEP = 8  # measured of each step, on average: a measured one costs another backward pass
 SELDOM = 20  # steps between two measurements at most
 SHARE_OF_WARMUP = 5  # of the run's steps at most one in so many warms up
+UNCLIPPED = 0.99  # decay, per step, of the average of what clipping leaves
+CLIP_EPS = 1e-6  # as torch's clip_grad_norm_ has it
 OPTIONS = (
     "weight", "every", "warmup", "slew", "freeze_width", "maximum", "fast_decay", "slow_decay",
 )  # fmt: skip
@@ -73,7 +87,7 @@ def adaptive_of(
         check_choice("distill", "weight option", name, OPTIONS)
     task, distillation = published
     share = distillation / (task + distillation) if task + distillation > 0 else 0.0
-    most = options.get("maximum", LARGEST[mode])
+    most = LARGEST[mode] if options.get("maximum") is None else options["maximum"]
     start = {
         "weight": min(share, most),
         "warmup": min(200, steps // SHARE_OF_WARMUP),
@@ -112,12 +126,14 @@ class Weighing:
 
     A measured step runs both halves of the batch on their own, with two backward passes each, so
     that noise and bias of the two gradients show; its update is that of a plain step, but for
-    layers that see the whole batch (BatchNorm sees halves).
+    layers that see the whole batch (BatchNorm sees halves). Where the optimiser has a metric of its
+    own, nothing is measured before it has taken a step; where gradients are clipped, the learning
+    rate counts with the share of them that was left on average.
 
     Args:
         step: Its ``weights`` are set here.
         adaptive: Decides.
-        options: Of the run: optimiser, momentum.
+        options: Of the run: optimiser, momentum, clipping, micro-batches.
         plan: Steps of the whole run, and of an epoch; None where rows are augmented, as such a row
             is another one in the next epoch, and no epoch takes out what it put in.
         autocast: Gives the context that forward passes run in.
@@ -135,6 +151,7 @@ class Weighing:
         self.autocast = autocast
         self.steps, self.steps_per_epoch = plan
         self.curvature = RunningCurvature()
+        self.unclipped = RunningMean(UNCLIPPED**adaptive.every)  # share of the gradient's length
         self._last = 0  # step of the measurement before
         self._set()
 
@@ -152,7 +169,9 @@ class Weighing:
             ranks: Processes that share it.
             accumulate: Micro-batches of each.
         """
-        return self.adaptive.due(step) and rows // (2 * ranks * accumulate) >= 2
+        if not self.adaptive.due(step):
+            return False
+        return middle_of(sizes_of(rows, ranks, accumulate)) is not None
 
     def measure(
         self,
@@ -180,66 +199,71 @@ class Weighing:
             The step's detached terms by name; averaged over the processes, means over all rows.
         """
         trained = [p for p in self.step.parameters() if p.requires_grad]
-        middle = (rows + 1) // 2
-        halves = [Half(0, zeros(trained), zeros(trained)) for _ in range(2)]
+        middle = middle_of(sizes_of(rows, world_size(), self.options.accumulate))
+        assert middle is not None  # due() said so
+        halves = [Half.like(trained) for _ in range(2)]
         told: dict[str, Tensor] = {}
         seen, last, theirs = 0, None, []
         for batch, said in batches:
-            if self.adaptive.mode == "losspair":
-                theirs.append(len(batch) * self._loss_of_teachers(batch, said))
             first = min(max(middle - start - seen, 0), len(batch))
             seen += len(batch)
-            for half, part in zip(halves, split(batch, said, first), strict=True):
-                if part is None:
+            parts = split(batch, said, first)
+            weights = of_parts(self.step, batch, parts, self.options.accumulate)
+            if self.adaptive.mode == "losspair":
+                there = torch.stack([one["task"] for one in weights if one is not None])
+                theirs.append(there.sum() * self._loss_of_teachers(batch, said))
+            for half, part, own in zip(halves, parts, weights, strict=True):
+                if part is None or own is None:
                     continue
-                for name, value in self._add(half, *part, trained, clock).items():
+                for name, value in self._add(half, *part, own, trained, clock).items():
                     sums = told.setdefault(name, torch.zeros_like(value))
-                    sums += value * len(part[0])
+                    sums += value * own[_kind(name)]
             last = batch
         assert last is not None
+        for half in halves:
+            half.over_ranks()
+        whole = {name: torch.stack([one.weights[name] for one in halves]).sum() for name in TERMS}
+        weight = self.adaptive.weight
+        both = [mean_of_both(halves, name) for name in TERMS]
+        for parameter, task, other in zip(trained, *both, strict=True):
+            parameter.grad = ((1 - weight) * task + weight * other).to(parameter.dtype)
+        clipping = self._clipping(trained)
         own = {id(p) for p in self.step.student.parameters()}
         places = [at for at, p in enumerate(trained) if id(p) in own]
-        g, d = ([mean_of(half, name) for half in halves] for name in ("task", "distillation"))
-        counts = [middle, rows - middle]
-        weight = self.adaptive.weight
-        for at, parameter in enumerate(trained):
-            task, other = (
-                (counts[0] * one[at] + counts[1] * two[at]) / rows for one, two in (g, d)
-            )
-            parameter.grad = ((1 - weight) * task + weight * other).to(parameter.dtype)
-        student = [[one[at] for at in places] for one in g]
-        bias = [[a[at] - b[at] for at in places] for a, b in zip(g, d, strict=True)]
-        factors = _preconditioner(optimizer, [trained[at] for at in places], self.options)
-        measured: dict[str, Any] = {
-            "task": tuple(student),
-            "rows": 2 / (1 / middle + 1 / (rows - middle)),
-            "learning_rate": rate / (1 - self._momentum),
-            "batch_size": rows,
-            "preconditioner": factors,
-        }
-        if theirs:
-            sums = torch.stack([told["task"].to(theirs[0]), torch.stack(theirs).sum()])
-            losses = summed(sums) / rows
-            measured |= {"student_loss": losses[0], "teacher_loss": losses[1]}
-        else:
-            if self.curvature.collect(number, last, rows * max(number - self._last, 1)):
-                self._look(bias, factors, measured["learning_rate"])
-            measured |= {
-                "difference": tuple(bias),
-                "curvature": self.curvature.value,
-                "steps_per_epoch": self.steps_per_epoch,
-                "epoch": number // (self.steps_per_epoch or 1),
+        students = [trained[at] for at in places]
+        if has_metric(optimizer, students):
+            # What AdamW will take into its second moments in this very step.
+            gradients = [cast(Tensor, p.grad) * clipping for p in students]
+            measured: dict[str, Any] = {
+                "rows": 2 / (1 / middle + 1 / (rows - middle)),
+                "learning_rate": rate * clipping / (1 - self._momentum),
+                "batch_size": rows,
+                "preconditioner": metric_of(optimizer, students, gradients)[1],
             }
-        self.adaptive.observe(number, **measured)
-        self._last = number
+            g, d = ([half.mean(name) for half in halves] for name in TERMS)
+            measured["task"] = tuple([one[at] for at in places] for one in g)
+            bias = [[a[at] - b[at] for at in places] for a, b in zip(g, d, strict=True)]
+            if theirs:
+                sums = torch.stack([told["task"].to(theirs[0]), torch.stack(theirs).sum()])
+                losses = summed(sums) / whole["task"]
+                measured |= {"student_loss": losses[0], "teacher_loss": losses[1]}
+            else:
+                measured |= self._of_bias(bias, measured, number, last, rows)
+            self.adaptive.observe(number, **measured)
+            self._last = number
         clock.lap("weighing")
-        return {name: value * (world_size() / rows) for name, value in told.items()}
+        shares = {
+            name: torch.where(one > 0, world_size() / one, 0.0) for name, one in whole.items()
+        }
+        means = {name: value * shares[_kind(name)] for name, value in told.items()}
+        return means | {"total": (1 - weight) * means["task"] + weight * means["total"]}
 
     def state(self) -> dict[str, Any]:
         """Return everything a run needs to go on from here."""
         return {
             "adaptive": self.adaptive.state_dict(),
             "curvature": self.curvature.state_dict(),
+            "unclipped": self.unclipped.state_dict(),
             "last": self._last,
         }
 
@@ -252,6 +276,7 @@ class Weighing:
         """
         self.adaptive.load_state_dict(state["adaptive"])
         self.curvature.load_state_dict(state["curvature"], rows_of)
+        self.unclipped.load_state_dict(state["unclipped"])
         self._last = state["last"]
         self._set()
 
@@ -260,26 +285,37 @@ class Weighing:
         self.step.weights = (1 - weight, weight)
 
     def _add(
-        self, half: Half, batch: Batch, said: list[Outputs], trained: list[Any], clock: Clock
+        self,
+        half: Half,
+        batch: Batch,
+        said: list[Outputs],
+        weights: Mapping[str, Tensor],
+        trained: list[Any],
+        clock: Clock,
     ) -> dict[str, Tensor]:
         """Add a part's gradients to its half, and return its terms."""
         with alone(), self.autocast():  # this part is a batch of its own
             task, distillation, terms = self.step.terms(batch, said, clock)
         assert distillation is not None  # without a teacher nothing is weighed
-        weight = self.adaptive.weight
-        terms["total"] = ((1 - weight) * task + weight * distillation).detach()
         clock.lap("loss")
-        for sums, loss in ((half.task, task), (half.distillation, distillation)):
-            if not loss.requires_grad:
-                continue
-            found = torch.autograd.grad(
-                loss, trained, retain_graph=loss is task, materialize_grads=True
-            )
-            for total, one in zip(sums, found, strict=True):
-                total.add_(one, alpha=len(batch))
-        half.rows += len(batch)
+        for name, loss in (("task", task), ("distillation", distillation)):
+            found = [torch.zeros_like(one) for one in trained]
+            if loss.requires_grad:
+                found = torch.autograd.grad(
+                    loss, trained, retain_graph=loss is task, materialize_grads=True
+                )
+            half.add(name, found, weights[name])
         clock.lap("backward")
-        return terms
+        return terms | {"total": distillation.detach()}  # the task's comes when its mean is known
+
+    def _clipping(self, trained: Sequence[Tensor]) -> Tensor | float:
+        """Return which share of the gradient clipping leaves, on average over measured steps."""
+        if self.options.clip is None:
+            return 1.0
+        length = nn.utils.get_total_norm([cast(Tensor, p.grad) for p in trained])
+        left = (self.options.clip / (length + CLIP_EPS)).clamp_max(1.0)
+        self.unclipped.update([left], left.isfinite())
+        return self.unclipped.mean[0]
 
     @property
     def _momentum(self) -> float:
@@ -289,7 +325,25 @@ class Weighing:
         with alone(), torch.no_grad():
             return torch.stack([self.step.task.loss(one, batch) for one in said]).mean()
 
-    def _look(self, bias: list[Gradients], factors: Gradients | None, rate: float) -> None:
+    def _of_bias(
+        self,
+        bias: list[Gradients],
+        measured: Mapping[str, Any],
+        number: int,
+        last: Batch,
+        rows: int,
+    ) -> dict[str, Any]:
+        """Return what "hbar" is to be told beside g: h, the curvature and the epoch."""
+        if self.curvature.collect(number, last, rows * max(number - self._last, 1)):
+            self._look(bias, measured["preconditioner"], measured["learning_rate"])
+        return {
+            "difference": tuple(bias),
+            "curvature": self.curvature.value,
+            "steps_per_epoch": self.steps_per_epoch,
+            "epoch": number // (self.steps_per_epoch or 1),
+        }
+
+    def _look(self, bias: list[Gradients], factors: Gradients | None, rate: Tensor | float) -> None:
         """Look at the curvature of the task along the mean of h, in eval mode.
 
         With factors D of an optimiser the system is that of sqrt(D) H sqrt(D) and sqrt(D) h, whose
@@ -315,30 +369,14 @@ class Weighing:
             self.curvature.look(
                 bent,
                 [r * m for r, m in zip(roots, mean, strict=True)],
-                1 / (rate * self.steps) + self._decay,
+                # AdamW's decay is a curvature of its metric, as SGD's is of the plain one.
+                1 / (rate * self.steps) + self.options.weight_decay,
             )
 
-    @property
-    def _decay(self) -> float:
-        # AdamW's weight decay stands beside its gradient.
-        return self.options.weight_decay if self.options.optimizer == "sgd" else 0.0
 
-
-def _preconditioner(
-    optimizer: torch.optim.Optimizer, trained: Sequence[Tensor], options: Options
-) -> Gradients | None:
-    """Return AdamW's factors 1 / (sqrt(v) + eps) of each parameter; None for SGD."""
-    if options.optimizer != "adamw":
-        return None
-    group = optimizer.param_groups[0]
-    factors = []
-    for parameter in trained:
-        state = optimizer.state.get(parameter, {})
-        if "exp_avg_sq" not in state:  # before the first step
-            return None
-        corrected = state["exp_avg_sq"] / (1 - group["betas"][1] ** state["step"].double())
-        factors.append(1 / (corrected.sqrt() + group["eps"]))
-    return factors
+def _kind(name: str) -> str:
+    """Return which mean a term is of."""
+    return "task" if name == "task" else "distillation"
 
 
 def _nobody(batch: Batch) -> Outputs:

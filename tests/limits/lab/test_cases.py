@@ -1,5 +1,7 @@
 """Every case passes in a short run, and fails when what it tests is wrong."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -11,10 +13,14 @@ from limbeck.limits.lab import (
     certificates,
     constants,
     continuous,
+    dimension,
     exponents,
     gradients_case,
     log_linear_case,
+    meters_case,
+    networks,
     noisy,
+    planner,
     plateau,
     running,
     slopes,
@@ -120,8 +126,11 @@ def test_a_biased_certificate_fails(monkeypatch):
 
     def biased(*arguments):
         found = right(*arguments)
-        return certificates.Drawn(
-            found.missing, found.missing + 1e-9, 1.05 * found.good_turing, 1.05 * found.sharper
+        return dataclasses.replace(
+            found,
+            risk=found.missing + 1e-9,
+            good_turing=1.05 * found.good_turing,
+            sharper=1.05 * found.sharper,
         )
 
     monkeypatch.setattr(certificates, "draw", biased)
@@ -132,11 +141,18 @@ def test_a_biased_certificate_fails(monkeypatch):
     assert "random laws" in said
 
 
-def test_an_estimate_that_is_not_sharper_fails(monkeypatch):
-    drawn = certificates.Drawn(
-        np.zeros(60), np.zeros(60), *np.random.default_rng(0).normal(size=(2, 60))
-    )
-    assert not certificates._ratio(drawn, quick=True).passed
+@pytest.mark.parametrize("name", ["good_turing_error", "sharper_error"])
+def test_errors_that_are_not_those_of_the_runs_fail(monkeypatch, name):
+    right = certificates.draw
+
+    def flattered(*arguments):
+        found = right(*arguments)
+        return dataclasses.replace(found, **{name: getattr(found, name) / 4})
+
+    monkeypatch.setattr(certificates, "draw", flattered)
+    said = failures(certificates.certificates(QUICK))
+    which = "sharper Good-Turing" if name == "sharper_error" else "Good-Turing"
+    assert f"spread of {which} / told" in said
 
 
 def test_wrong_missing_masses_fail(monkeypatch):
@@ -145,7 +161,10 @@ def test_wrong_missing_masses_fail(monkeypatch):
     assert "n = 1000: expected" in said
     assert "slope" in said
     wrong(monkeypatch, zipf, "missing_mass_after", lambda mass: 1.5 * mass)
-    assert "times the sample" in failures(zipf.zipf(QUICK))
+    said = failures(zipf.zipf(QUICK))
+    assert all(f"{times} times the sample: extrapolated" in said for times in ("1.5", "2", "3"))
+    wrong(monkeypatch, zipf, "good_toulmin", lambda mass: 1.01 * mass)
+    assert "2 times the sample: expectation" in failures(zipf.zipf(QUICK))
 
 
 def test_students_that_look_at_the_wrong_numbers_do_not_recover(monkeypatch):
@@ -216,3 +235,90 @@ def test_risks_of_soft_labels_need_no_labels():
     assert set(np.round(found, 12)) == {0.125, 0.25}
     other = running.simulate(law, 1, 4000, random, ("soft_labels",))["soft_labels"]
     assert set(np.round(other, 12)) == {0.125, 0.25}
+
+
+def test_plans_with_other_constants_fail(monkeypatch):
+    """A third of the queries is not enough, and eight times the impossible is no bound."""
+    right = planner.plan
+
+    def fewer(**options):
+        made = right(**options)
+        changed = {
+            one.privilege: dataclasses.replace(
+                one,
+                sufficient=one.sufficient // (3 if made.confidence is None else 8),
+                impossible_below=8 * one.impossible_below,
+            )
+            for one in made.privileges
+        }
+        return dataclasses.replace(made, **changed)
+
+    monkeypatch.setattr(planner, "plan", fewer)
+    said = failures(planner.planner(QUICK))
+    for text in ("mean risk at", "runs above the error", "too few", "impossible below"):
+        assert text in said
+
+
+def test_meters_that_forget_a_part_fail(monkeypatch):
+    right = meters_case.sampled_terms
+
+    def shifted(student, teacher):
+        found = right(student, teacher)
+        return found._replace(
+            total_variation=found.total_variation * 0.97, k1=found.k1 + 0.01, k3=found.k3 * 1.1
+        )
+
+    monkeypatch.setattr(meters_case, "sampled_terms", shifted)
+    said = failures(meters_case.meters(QUICK))
+    assert "total variation: mean" in said
+    assert "KL by k1: mean" in said
+    assert "KL by k3: mean" in said
+    assert "coverage" not in said  # the intervals are wider than that
+
+
+def test_intervals_that_are_too_narrow_fail(monkeypatch):
+    ends = meters_case.betting_ends
+
+    def narrow(*arguments):
+        low, high = ends(*arguments)
+        middle = (low + high) / 2
+        return middle + (low - middle) / 3, middle + (high - middle) / 3
+
+    monkeypatch.setattr(meters_case, "betting_ends", narrow)
+    assert "betting: coverage" in failures(meters_case.meters(QUICK))
+
+
+def test_residuals_that_leave_labels_out_fail(monkeypatch):
+    wrong(monkeypatch, meters_case, "sampled_rows", lambda rows: np.roll(rows, 1, axis=-1))
+    assert "largest risk less residual mass" in failures(meters_case.meters(QUICK))
+
+
+def test_another_rule_for_parameters_fails(monkeypatch):
+    monkeypatch.setattr(dimension, "DIMENSIONS", {"quick": (6, 12)})
+    wrong(monkeypatch, dimension, "transfer_error", lambda error: 1.5 * error)
+    monkeypatch.setattr(
+        dimension,
+        "fit_tanh_network",
+        lambda x, drawn, rows, *, width, random, loss: dimension.TanhNetwork.random(
+            x.shape[1], width, rows.shape[1], random, scale=0.5
+        ),
+    )
+    said = failures(dimension.dimension(QUICK))
+    assert "log-linear" in said
+    assert "tanh networks" in said
+
+
+def test_networks_that_look_at_the_wrong_numbers_fail(monkeypatch):
+    right = networks.fit_tanh_network
+
+    def swapped(*arguments, loss, **options):
+        other = {"k3": "naive_cross_entropy", "naive_cross_entropy": "k3"}.get(loss, loss)
+        return right(*arguments, loss=other, **options)
+
+    monkeypatch.setattr(networks, "QUICK", networks.Sizes(24, 6, 50, (500, 2_000), 1, 150, 200))
+    monkeypatch.setattr(networks, "fit_tanh_network", swapped)
+    said = failures(networks.networks(QUICK))
+    assert "sampled numbers / hard labels" in said
+    assert "the worst other / naive" in said
+    assert "k3 at 500" in said
+    assert "what the optimiser leaves" in said  # after so few steps

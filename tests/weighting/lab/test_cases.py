@@ -30,6 +30,7 @@ SMALL = {
     "dropped": 1000,
     "every": 20,
     "snapshots": 200,
+    "svrg_snapshots": 200,
     "hidden": 10,
     "epochs": 2,
 }

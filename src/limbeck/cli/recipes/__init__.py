@@ -5,6 +5,7 @@ from __future__ import annotations
 from limbeck.checks import RecipeError, nearest
 from limbeck.cli.recipes.binary import BINARY
 from limbeck.cli.recipes.composing import joined, of_pair, of_training
+from limbeck.cli.recipes.language import LANGUAGE
 from limbeck.cli.recipes.methods import METHODS
 from limbeck.cli.recipes.others import IMAGENET, PROBES, START
 from limbeck.cli.recipes.pairs import ALONE, PAIRS
@@ -23,6 +24,7 @@ def names() -> list[str]:
     ]
     return [
         *START,
+        *LANGUAGE,
         *of_pairs,
         *BINARY,
         *IMAGENET,
@@ -42,7 +44,7 @@ def text_of(name: str) -> str:
     """
     if name.startswith(_OLD):
         name = "itrd/" + name.removeprefix(_OLD)
-    ready = START | BINARY | IMAGENET | PROBES
+    ready = START | LANGUAGE | BINARY | IMAGENET | PROBES
     if name in ready:
         return ready[name]
     first, _, rest = name.partition("/")
@@ -63,7 +65,7 @@ def listing() -> str:
     """Return what there is, by groups."""
     every = [name for name, method in METHODS.items() if len(method.letters) == len(PAIRS)]
     some = [(name, method.letters) for name, method in METHODS.items() if name not in every]
-    lines = ["First steps", *_columns(list(START)), ""]
+    lines = ["First steps", *_columns([*START, *LANGUAGE]), ""]
     lines += ["CIFAR-100, METHOD/TEACHER-STUDENT, such as crd/resnet32x4-resnet8x4", "  pairs:"]
     lines += [f"    {letter} {pair.name}" for letter, pair in PAIRS.items()]
     lines += ["  methods for all pairs:", *_columns(every), "  methods for some pairs:"]

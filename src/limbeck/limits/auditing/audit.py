@@ -15,6 +15,7 @@ from limbeck.limits.auditing.sequences import find_sequences
 from limbeck.limits.auditing.set import find_faulty, find_mixtures, find_repeats
 from limbeck.limits.auditing.table import Table
 from limbeck.limits.auditing.truncation import find_censored, find_renormalised, find_two_laws
+from limbeck.limits.tables.from_records import total_draws
 from limbeck.record_lines import TOLERANCE
 from limbeck.records import Records, TeacherRecord, as_records
 
@@ -49,7 +50,8 @@ def audit(
         named), zero where nothing is lost; what the set cannot show stands in ``not_testable``.
 
     Raises:
-        DataError: If there is no such file, or no record that can be used.
+        DataError: If there is no such file, no record that can be used, or they stand for more
+            draws than can be counted.
         ArgumentError: If ``confidence``, ``labels`` or ``tolerance`` make no sense.
 
     Example:
@@ -70,6 +72,7 @@ def audit(
             f"audit: expected `confidence` in (0, 1); got {confidence}. Take 0.95, say."
         )
     read = as_records(records, labels=labels, tolerance=tolerance).needed("audit")
+    total_draws("audit", read.records)
     if labels is None:
         lengths = {len(record.row) for record in read if record.row is not None}
         labels = lengths.pop() if len(lengths) == 1 else None

@@ -10,6 +10,8 @@ from limbeck.checks import ArgumentError
 
 Number = float | int
 LARGEST_DELTA = 0.1  # lemma E.6 of the paper holds up to here
+SURE = 1e-12  # nearest to 0 and 1 that a confidence may be: beyond, floats cannot tell it
+SMALLEST, LARGEST = 1e-60, 1e60  # error and sizes whose products stay within what floats hold
 
 
 def check_sizes(where: str, **sizes: Number) -> None:
@@ -17,7 +19,11 @@ def check_sizes(where: str, **sizes: Number) -> None:
     for name, size in sizes.items():
         if isinstance(size, bool) or not isinstance(size, numbers.Real) or not size >= 1:
             raise ArgumentError(f"{where}: expected `{name}` >= 1; got {size!r}. Count from 1.")
-        if not math.isfinite(size) or size != math.floor(size):
+        if size > LARGEST:
+            raise ArgumentError(
+                f"{where}: expected `{name}` <= {LARGEST:g}; got more. Plan with a pilot."
+            )
+        if size != math.floor(size):
             raise ArgumentError(f"{where}: expected a whole `{name}`; got {size!r}. Round it.")
 
 
@@ -44,6 +50,11 @@ def check_error(where: str, error: Number) -> None:
             f"{where}: expected `error` between 0 and 1 (a total variation); got {error!r}. 0.05 "
             "is a common target."
         )
+    if error < SMALLEST:
+        raise ArgumentError(
+            f"{where}: expected an error of at least {SMALLEST:g} for each query; got {error:g}. "
+            "No number of queries can be counted for it: take a larger error, or fewer tokens."
+        )
 
 
 def check_confidence(where: str, confidence: Number, *, least: Number = 0.0) -> None:
@@ -54,6 +65,11 @@ def check_confidence(where: str, confidence: Number, *, least: Number = 0.0) -> 
         raise ArgumentError(
             f"{where}: expected `confidence` between 0 and 1; got {confidence}. 0.95 fails once "
             "in twenty."
+        )
+    if not SURE <= confidence <= 1 - SURE:
+        raise ArgumentError(
+            f"{where}: expected `confidence` at least {SURE:g} away from 0 and 1; got "
+            f"{confidence}. 0.999 is nearly sure."
         )
     if confidence < least and not math.isclose(confidence, least, rel_tol=1e-12):
         raise ArgumentError(

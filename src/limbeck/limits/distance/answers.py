@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy import stats
 
 from limbeck.checks import DataError
 from limbeck.estimates import Estimate
 from limbeck.limits.distance.intervals import checked_tail
-from limbeck.limits.tables.counts import PairCounts
-from limbeck.limits.tables.missing_mass import good_turing, pair_good_turing
+from limbeck.limits.tables.from_records import SMALLEST, total_draws
+from limbeck.limits.tables.mass_by_unit import UnitMass, mass_by_unit
 from limbeck.records import Input, TeacherRecord
 
 
@@ -107,20 +107,37 @@ class Answers:
         return found
 
 
-def missing_mass_of(records: Sequence[TeacherRecord], *, confidence: float) -> Estimate | None:
+def missing_mass_of(
+    records: Sequence[TeacherRecord],
+    *,
+    confidence: float,
+    groups: Int[np.ndarray, " r"] | None = None,
+) -> Estimate | None:
     r"""Estimate how much of the teacher a set of records has not met, from the set alone.
 
-    .. math:: \mathrm{SE}^2 = (N_1 (1 - N_1 / n) + 2 N_2) / n^2
-
     Inputs are counted where every record has its whole row, pairs of input and label otherwise, by
-    the sharper form where every pair has a probability; the error is that of the plain form.
+    the sharper form where every pair has a probability; see
+    :func:`~limbeck.limits.tables.mass_by_unit.mass_by_unit` for both and their standard error. The
+    interval is the widest of the normal one, Wilson's, and what a symbol that came once or never
+    can hide,
+
+    .. math:: \hat m_0 \pm t\, \mathrm{SE}, \qquad m_0 \le \ln(2/\delta) / g, \qquad
+              m_0 \ge 1 - 2 \ln(2/\delta) / g
+
+    over g independent draws or sequences.
 
     Args:
         records: The set a student was built from.
         confidence: In (0, 1).
+        groups: Number of each record's sequence, from 0 without gaps; None where all draws are
+            independent. Then the mass is that of a fresh sequence.
 
     Returns:
-        The missing mass [fraction], its interval approximate; None without a record.
+        The missing mass [fraction], its interval approximate, "unresolved" for one sequence; None
+        without a record.
+
+    Raises:
+        DataError: If the records stand for more draws than can be counted.
 
     Example:
         Three of eight draws met an input once.
@@ -131,51 +148,53 @@ def missing_mass_of(records: Sequence[TeacherRecord], *, confidence: float) -> E
         0.375
 
     Source:
-        Good (1953); Esty (1983), Ann. Stat. 11, 905-912, for the error; the sharper form derived.
+        Good (1953); Esty (1983), Ann. Stat. 11, 905-912; sequences and the sharper form derived.
     """
     if not records:
         return None
-    whole = all(record.row is not None for record in records)
-    named = {value: place for place, value in enumerate(dict.fromkeys(r.input for r in records))}
-    drawn: Counter[tuple[int, int]] = Counter()
-    for record in records:
-        drawn[named[record.input], 0 if whole else record.label] += record.count
-    counts = np.array(list(drawn.values()))
-    n, once, twice = int(counts.sum()), int((counts == 1).sum()), int((counts == 2).sum())
-    sharper = not whole and all(record.log_probability is not None for record in records)
-    value = good_turing(counts)
-    if sharper:
-        table = PairCounts(max(record.label for record in records) + 1)
-        table.add(
-            [named[record.input] for record in records],
-            [record.label for record in records],
-            log_probabilities=[float(record.log_probability or 0.0) for record in records],
-            counts=[record.count for record in records],
-        )
-        value = pair_good_turing(table)
     tail = checked_tail("missing_mass_of", confidence, "two-sided")
-    error = math.sqrt(once * (1 - once / n) + 2 * twice) / n
-    half = float(stats.norm.isf(tail)) * error
-    unseen = math.log(1 / tail) / n  # what may be missing though nothing is rare in the set
+    draws = total_draws("missing_mass_of", records)
+    whole = all(record.row is not None for record in records)
+    sharper = not whole and all(record.log_probability is not None for record in records)
+    named = {value: place for place, value in enumerate(dict.fromkeys(r.input for r in records))}
+    logs = [record.log_probability or 0.0 for record in records]
+    mass = mass_by_unit(
+        np.array([named[record.input] for record in records]),
+        np.array([0 if whole else record.label for record in records]),
+        np.array([record.count for record in records]),
+        units=groups,
+        probabilities=np.exp(np.maximum(logs, SMALLEST)) if sharper else None,
+    )
+    lower, upper = _ends(mass, tail)
+    what = "inputs" if whole else "pairs of input and label"
+    method = "Rao-Blackwellised Good-Turing" if sharper else "Good-Turing"
     return Estimate(
-        value,
-        max(0.0, value - half),
-        min(1.0, max(value + half, unseen)),
-        n=n,
+        mass.value,
+        lower,
+        upper,
+        n=draws,
         unit="fraction",
-        status="resolved",
+        status="resolved" if math.isfinite(mass.error) else "unresolved",
         settings={
-            "meaning": "probability of inputs never met"
-            if whole
-            else "probability of pairs of input and label never met",
-            "method": "Good-Turing over inputs"
-            if whole
-            else "Rao-Blackwellised Good-Turing over pairs"
-            if sharper
-            else "Good-Turing over pairs",
+            "meaning": f"probability of {what} never met",
+            "method": f"{method} over {'inputs' if whole else 'pairs'}"
+            + ("" if groups is None else ", by sequence"),
             "interval": "normal",
             "kind": "approximate",
             "confidence": confidence,
-            "standard_error": error,
+            "standard_error": mass.error,
+            "units": mass.units,
         },
     )
+
+
+def _ends(mass: UnitMass, tail: float) -> tuple[float, float]:
+    if not math.isfinite(mass.error):
+        return 0.0, 1.0
+    one, log = 1 / mass.units, math.log(1 / tail)
+    t = float(stats.t.isf(tail, max(mass.units - 1, 1.0)))
+    middle, reach = mass.step * t * t / 2, t * math.hypot(mass.error, mass.step * t / 2)
+    lower = mass.value + min(-t * mass.error, middle - reach)
+    upper = mass.value + max(t * mass.error, middle + reach)
+    lower, upper = min(lower, 1 - 2 * log * one), max(upper, log * one)
+    return min(max(lower, 0.0), mass.value), max(min(upper, 1.0), mass.value)

@@ -11,8 +11,9 @@ import numpy as np
 
 from limbeck.checks import ArgumentError, check_choice
 from limbeck.estimates import Estimate
+from limbeck.limits.bounds.arguments import check_confidence
 from limbeck.limits.distance.certificate import Certificate
-from limbeck.limits.distance.intervals import CONFIDENCE, checked_tail
+from limbeck.limits.distance.intervals import CONFIDENCE
 from limbeck.limits.distance.readings import Readings
 from limbeck.limits.distance.units import (
     HEAVY,
@@ -47,7 +48,7 @@ class IntervalSettings:
 
     def __post_init__(self) -> None:
         """Check all of them, before anything is run."""
-        checked_tail("certify", self.confidence, "two-sided")
+        check_confidence("certify", self.confidence)
         check_choice("certify", "interval", self.interval, INTERVALS)
         if self.longest is not None and self.longest < 1:
             raise ArgumentError(

@@ -22,7 +22,7 @@ from limbeck.limits.distance.intervals import (
 
 
 INTERVALS = ("betting", "empirical_bernstein", "hoeffding")
-MOST = 10**8  # draws: each is bet on
+MOST = 10**7  # draws: each is bet on, in some 100 bytes
 HEAVY = 0.2  # share of the spread that one group may make before a normal interval is doubted
 
 
@@ -71,8 +71,8 @@ def units_of(
     total = counts.astype(np.float64).sum()
     if total > MOST:
         raise DataError(
-            f"units_of: expected at most {MOST:.0e} draws; got {total:.3g}. Check `count`, "
-            "or give fewer: a mean is as sure."
+            f"certify: expected records of at most {MOST:,} draws in all; got {total:,.0f}. Check "
+            "`count`, or give fewer: more hardly make an interval narrower."
         )
     if groups is None:
         made = np.repeat(values, counts)

@@ -10,10 +10,14 @@ from limbeck.limits.lab.censored import censored
 from limbeck.limits.lab.certificates import certificates
 from limbeck.limits.lab.constants import constants
 from limbeck.limits.lab.continuous import continuous
+from limbeck.limits.lab.dimension import dimension
 from limbeck.limits.lab.exponents import exponents
 from limbeck.limits.lab.gradients_case import gradients
 from limbeck.limits.lab.log_linear_case import log_linear
+from limbeck.limits.lab.meters_case import meters
+from limbeck.limits.lab.networks import networks
 from limbeck.limits.lab.noisy import noisy
+from limbeck.limits.lab.planner import planner
 from limbeck.limits.lab.plateau import plateau
 from limbeck.limits.lab.slopes import slopes
 from limbeck.limits.lab.zipf import zipf
@@ -31,7 +35,11 @@ CASES: dict[str, Case] = {
     "gradients": gradients,
     "noisy": noisy,
     "censored": censored,
+    "planner": planner,
     "continuous": continuous,
+    "networks": networks,
+    "dimension": dimension,
+    "meters": meters,
 }
 
 
@@ -40,7 +48,8 @@ def run_case(name: str, settings: LabSettings | None = None) -> LabResult:
 
     Args:
         name: "plateau", "slopes", "exponents", "constants", "certificates", "zipf", "log_linear",
-            "gradients", "noisy", "censored" or "continuous".
+            "gradients", "noisy", "censored", "planner", "continuous", "networks", "dimension" or
+            "meters".
         settings: Whether the run is quick, and its seed; None for a full run.
 
     Returns:

@@ -18,7 +18,6 @@ from limbeck.limits.tables.instances import dirichlet_law, zipf_law
 SIZE, EXPONENT, CONCENTRATION, LAW_SEED = 60, 1.1, 0.3, 20231007
 GRID = (500, 2000, 8000, 32000)
 RUNS, LAWS, LAW_RUNS = {"full": 1000, "quick": 60}, {"full": 150, "quick": 30}, 20
-RATIO, RATIO_WITHIN = 6.5, 1.0
 SLACK = 1e-12
 
 
@@ -30,6 +29,8 @@ class Drawn:
     risk: np.ndarray
     good_turing: np.ndarray
     sharper: np.ndarray
+    good_turing_error: np.ndarray  # squared, as the data tell it
+    sharper_error: np.ndarray
 
 
 def draw(law: FiniteLaw, n: int, runs: int, random: np.random.Generator) -> Drawn:
@@ -48,13 +49,34 @@ def draw(law: FiniteLaw, n: int, runs: int, random: np.random.Generator) -> Draw
                 off,
                 (counts == 1).sum((1, 2)) / n,
                 terms.sum(1) / n,
+                *_squared_errors(law, counts, n),
             )
         )
     return Drawn(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
+def _squared_errors(law: FiniteLaw, counts: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the squared standard errors of both estimates, told from each run's counts."""
+    once, twice = counts == 1, counts == 2
+    singles, doubles = once.sum((1, 2)), twice.sum((1, 2))
+    plain = (singles * (1 - singles / n) + 2 * doubles) / n**2
+    seen, at = counts > 0, counts.sum(2)
+    left = np.maximum(1 - np.where(seen, law.rows, 0.0).sum(2), 0.0)
+    own = np.where(once, law.rows, 0.0)
+    new = np.where((at == 1)[..., None], 1.0, left[..., None] + own)
+    value = (counts * new).sum((1, 2)) / n
+    shared = (own.sum(2) ** 2).sum(1) - (own**2).sum((1, 2))
+    shared += 2 * np.where(twice, law.rows**2, 0.0).sum((1, 2))
+    deviations = (counts * (new - value[:, None, None]) ** 2).sum((1, 2))
+    return plain, (deviations + shared) / n**2
+
+
 def certificates(settings: LabSettings) -> LabResult:
-    r"""Check Good-Turing, its sharper form, and :math:`R \le m_0` in every run.
+    r"""Check Good-Turing, its sharper form, their errors, and :math:`R \le m_0` in every run.
+
+    The squared errors that a run's own counts tell, :math:`N_1 (1 - N_1 / n) + 2 N_2` over n^2 and
+    its sharper form, are compared with the spread over runs, so that how much sharper the one is
+    follows from theory and is not a number that was once measured.
 
     Args:
         settings: Quick takes fewer runs and laws.
@@ -82,7 +104,7 @@ def certificates(settings: LabSettings) -> LabResult:
         checks.append(near(f"n = {n}: missing mass", one.missing, expected))
         checks.append(near(f"n = {n}: Good-Turing", one.good_turing, before))
         checks.append(near(f"n = {n}: sharper Good-Turing", one.sharper, before))
-    checks.append(_ratio(found[-1], quick=settings.quick))
+        checks += _spreads(f"n = {n}", one)
     worst = max(float((one.risk - one.missing).max()) for one in found)
     checks.append(compare("largest risk less missing mass", worst, 0.0, SLACK, "at_most"))
     checks.append(_random_laws(LAWS[size], random))
@@ -102,14 +124,21 @@ def certificates(settings: LabSettings) -> LabResult:
     return result("certificates", settings, began, checks, [curve], {"runs": RUNS[size]})
 
 
-def _ratio(last: Drawn, *, quick: bool) -> Check:
-    """Judge how many times less the sharper estimate spreads."""
-    errors = last.good_turing - last.missing, last.sharper - last.missing
-    ratio = float(np.std(errors[0], ddof=1) / np.std(errors[1], ddof=1))
-    # A ratio of standard deviations of r runs has a relative standard error of about 1 / sqrt(r).
-    noise = ERRORS * ratio / np.sqrt(len(last.risk)) if quick else 0.0
-    text = f"n = {GRID[-1]}: spread of Good-Turing / sharper"
-    return compare(text, ratio, RATIO, max(RATIO_WITHIN, noise), "at_least")
+def _spreads(where: str, found: Drawn) -> list[Check]:
+    """Judge the spread of both estimates over runs, in units of the errors that the runs tell."""
+    # A standard deviation of r normal numbers has a relative standard error of 1 / sqrt(2 r).
+    within = ERRORS / np.sqrt(2 * len(found.risk))
+    cases = {
+        "Good-Turing": (found.good_turing, found.good_turing_error),
+        "sharper Good-Turing": (found.sharper, found.sharper_error),
+    }
+    checks, told = [], []
+    for name, (estimates, squares) in cases.items():
+        told.append(float(np.sqrt(squares.mean())))
+        spread = float(np.std(estimates - found.missing, ddof=1))
+        checks.append(compare(f"{where}: spread of {name} / told", spread / told[-1], 1.0, within))
+    text = f"{where}: error told of the sharper one / of Good-Turing"
+    return [*checks, compare(text, told[1] / told[0], 1.0, 0.0, "at_most")]
 
 
 def _random_laws(laws: int, random: np.random.Generator) -> Check:

@@ -9,9 +9,10 @@ import numpy as np
 
 from limbeck.lab_result import Check, LabCurve, LabResult, LabSettings, compare, line
 from limbeck.limits.lab.running import generator, log_spaced, near, result, slope
+from limbeck.limits.tables.binomial import binomial_probability
 from limbeck.limits.tables.exact_risk import expected_missing_mass
 from limbeck.limits.tables.instances import zipf_law
-from limbeck.limits.tables.missing_mass import missing_mass_after
+from limbeck.limits.tables.missing_mass import good_toulmin, missing_mass_after
 
 
 SIZE, GRID = 2_000_000, (1_000, 10_000, 100_000)
@@ -23,8 +24,8 @@ LAWS = (
 )
 DIGITS, SLOPE, TAIL = 5e-9, 5e-4, 0.05
 RUNS = {"full": 40, "quick": 10}
-SMALL, DRAWS, RATIOS, SMOOTHED = 1000, 2000, (0.5, 1.0), 2.0
-TOULMIN, EFRON = 0.02, 0.1
+SMALL, DRAWS, RATIOS = 1000, 2000, (0.5, 1.0, 2.0)
+REMAINDER = 2.0**-12  # of Euler's transformation up to twice the sample; beyond there is no bound
 
 
 def zipf(settings: LabSettings) -> LabResult:
@@ -35,7 +36,8 @@ def zipf(settings: LabSettings) -> LabResult:
 
     Returns:
         Checks of expected and drawn missing masses of inputs, of their slopes, and of
-        extrapolations to 1.5, 2 and 3 times the sample; missing masses against n.
+        extrapolations to 1.5, 2 and 3 times the sample: their means beside exact expectations,
+        and these beside the mass up to twice the sample; missing masses against n.
 
     Source:
         Derived; extrapolation by Good and Toulmin (1956), Efron and Thisted (1976).
@@ -62,9 +64,9 @@ def zipf(settings: LabSettings) -> LabResult:
         curves.append(
             LabCurve(name, "draws", "missing mass of inputs", line(grid), masses, power, log=True)
         )
-    checks += _extrapolated(settings, 10 * runs)
+    further, remark = _extrapolated(settings, 10 * runs)
     sizes = {"inputs": SIZE, "runs": runs}
-    return result("zipf", settings, began, checks, curves, sizes)
+    return result("zipf", settings, began, [*checks, *further], curves, sizes, [remark])
 
 
 def _missing(law: np.ndarray, n: int, runs: int, random: np.random.Generator) -> np.ndarray:
@@ -77,17 +79,22 @@ def _missing(law: np.ndarray, n: int, runs: int, random: np.random.Generator) ->
     return np.array(found)
 
 
-def _extrapolated(settings: LabSettings, runs: int) -> list[Check]:
-    """Judge the mean of extrapolated masses over samples of one law."""
+def _extrapolated(settings: LabSettings, runs: int) -> tuple[list[Check], str]:
+    """Judge extrapolated masses: their mean by its expectation, that by the mass itself."""
     law = zipf_law(SMALL, 1.0)
     random = generator(settings, "zipf", "extrapolated")
     counts = random.multinomial(DRAWS, law, size=runs)
-    checks = []
-    for ratio in (*RATIOS, SMOOTHED):
+    checks, remark = [], ""
+    k = np.arange(1, DRAWS + 1)
+    expected_number = binomial_probability(k[:, None], DRAWS, law).sum(1)  # E N_k
+    for ratio in RATIOS:
         told = np.array([missing_mass_after(one, ratio) for one in counts])
+        expected = good_toulmin(k, expected_number, n=DRAWS, ratio=ratio)
+        text = f"{1 + ratio:g} times the sample"
+        checks.append(near(f"{text}: extrapolated missing mass", told, expected))
         right = expected_missing_mass(law, round((1 + ratio) * DRAWS))
-        share = TOULMIN if ratio <= 1 else EFRON
-        noise = 4 * float(np.std(told, ddof=1)) / math.sqrt(runs)
-        text = f"{1 + ratio:g} times the sample: extrapolated missing mass"
-        checks.append(compare(text, float(told.mean()), right, max(share * right, noise)))
-    return checks
+        if ratio <= 1:
+            checks.append(compare(f"{text}: expectation", expected, right, REMAINDER))
+        else:
+            remark = f"{text}: extrapolated to {expected:.4f} on average, where {right:.4f} is true"
+    return checks, remark

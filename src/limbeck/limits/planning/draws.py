@@ -11,6 +11,7 @@ from limbeck.limits.bounds.arguments import (
     check_error,
     check_sizes,
 )
+from limbeck.limits.bounds.draws import probable_draws_sharp, probable_draws_upper
 from limbeck.limits.planning.needs import Need, Needs
 
 
@@ -24,6 +25,7 @@ def draws_needs(
     .. math:: \frac{S}{e n} + \sqrt{\frac{S A}{2 N n}} = \varepsilon, \qquad
               n = \frac{S + S A / N}{(e - 1) \varepsilon}
 
+    Whoever has the probabilities may count all the same, so they never need more than counts do.
     With a confidence, the mean error is brought to delta epsilon, which is enough by Markov's
     inequality; no sharper bound is known here.
 
@@ -66,19 +68,16 @@ def draws_needs(
         "draws at each that is visited"
     )
     sharp_pairs = float(inputs) * (labels - 1)
+    planned = _quadratic(inputs / math.e, sharp_pairs / (2 * math.pi * draws), error)
+    enough = _quadratic(inputs / math.e, pairs / (2 * draws), goal)
+    sizes = {"queries": 1, "inputs": inputs, "labels": labels, "draws": draws}
     return {
-        "hard_labels": Need(
-            planning=_quadratic(inputs / math.e, sharp_pairs / (2 * math.pi * draws), error),
-            assumption=assumption,
-            basis="worst case",
-            sufficient=_quadratic(inputs / math.e, pairs / (2 * draws), goal),
-            notes=notes,
-        ),
+        "hard_labels": Need(planned, assumption, "worst case", sufficient=enough, notes=notes),
         "sampled_probabilities": Need(
-            planning=(inputs + pairs / draws) / (math.e * error),
-            assumption=assumption,
-            basis="worst case",
-            sufficient=(inputs + pairs / draws) / ((math.e - 1) * goal),
+            min(probable_draws_sharp(**sizes) / error, planned),
+            assumption,
+            "worst case",
+            sufficient=min(probable_draws_upper(**sizes) / goal, enough),
             notes=notes,
         ),
     }
@@ -86,6 +85,5 @@ def draws_needs(
 
 def _quadratic(unseen: float, variance: float, error: float) -> float:
     """Return n with unseen / n + sqrt(variance / n) = error."""
-    root = math.sqrt(variance)
-    x = (math.sqrt(variance + 4 * unseen * error) - root) / (2 * unseen)
-    return 1 / x**2
+    # The root 1/sqrt(n) as a quotient of sums: nothing cancels for small errors.
+    return ((math.sqrt(variance + 4 * unseen * error) + math.sqrt(variance)) / (2 * error)) ** 2

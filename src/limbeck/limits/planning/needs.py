@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from limbeck.teacher_record import Privilege
@@ -41,6 +41,20 @@ class Need:
 
 
 Needs = dict[Privilege, Need]
+
+
+def at_most(need: Need, poorer: Need) -> Need:
+    """Return a need no larger than that of a student who looks away from the better answers.
+
+    Example:
+        >>> at_most(Need(5, "", "worst case", 6), Need(3, "", "worst case", 4)).sufficient
+        4
+    """
+    if need.sufficient is None or poorer.sufficient is None:
+        return need
+    sufficient = min(need.sufficient, poorer.sufficient)
+    planning = None if need.planning is None else min(need.planning, sufficient)
+    return replace(need, planning=planning, sufficient=sufficient)
 
 
 def least_queries(

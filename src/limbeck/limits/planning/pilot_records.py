@@ -8,17 +8,19 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Float, Int64
+from scipy.special import ndtri
 
 from limbeck.checks import DataError
 from limbeck.estimates import Estimate, Status
 from limbeck.limits.bounds.arguments import Number, check_confidence
 from limbeck.limits.planning.pilot_tail import TailFit, fit_tail
-from limbeck.limits.tables.counts import PairCounts
-from limbeck.limits.tables.missing_mass import pair_good_turing
+from limbeck.limits.tables.from_records import SMALLEST, total_draws
+from limbeck.limits.tables.mass_by_unit import mass_by_unit
 from limbeck.teacher_record import Privilege, TeacherRecord
 
 
 RESAMPLES = 400
+MANY = 10_000  # units from which the linear part of the resamples is taken, in closed form
 AT_ONCE = 4_000_000  # weights in memory
 COVERED = 0.05  # missing mass of inputs up to which D1 is read off the pilot
 
@@ -101,17 +103,28 @@ def fit_law(records: Iterable[TeacherRecord], *, confidence: Number = 0.95) -> L
         raise DataError(
             "fit_law: expected records; got none. Ask the teacher a few hundred times first."
         )
+    draws = total_draws("fit_law", kept)
     table, groups = _table(kept), _sequences(kept)
     level = float(confidence)
-    pairs, tail_notes = _pair_tail(table, level)
-    inputs = fit_tail(np.bincount(table.inputs, table.counts).astype(np.int64), confidence=level)
+    if groups is not None and int(groups.max()) == 0:
+        raise DataError(
+            "fit_law: expected records of two sequences or more; got one, whose records depend on "
+            "each other: nothing says what a fresh one will meet. Collect more sequences."
+        )
+    notes: list[str] = []
+    if table.logs is None:
+        notes.append(
+            "labels without probabilities: the tail of the pairs is that of plain Good-Turing."
+        )
+    inputs = _tail(table, groups, level, draws, of_inputs=True)
+    pairs = _tail(table, groups, level, draws, of_inputs=False)
     privilege = _least_privilege(kept)
     language_model = any(not isinstance(record.input, int) for record in kept)
-    notes = list(tail_notes)
     if groups is not None:
         notes.append(
-            f"{int(groups.max()) + 1:,} sequences: their records are dependent, so the intervals "
-            "of the tails, which take them for independent, are too narrow."
+            f"{int(groups.max()) + 1:,} sequences: their records are dependent, so that tails are "
+            "those of fresh sequences and intervals are by sequence; queries are meant in "
+            "sequences of this length."
         )
     warm = sorted({record.temperature for record in kept} - {1.0})
     if warm:
@@ -121,7 +134,7 @@ def fit_law(records: Iterable[TeacherRecord], *, confidence: Number = 0.95) -> L
         )
     spread, effective, size = _spreads(table, groups, inputs, level)
     return LawPilot(
-        n=int(table.counts.sum()),
+        n=draws,
         privilege=privilege,
         language_model=language_model,
         sequences=0 if groups is None else int(groups.max()) + 1,
@@ -141,7 +154,9 @@ def _table(records: list[TeacherRecord]) -> _Table:
     counts = np.array([record.count for record in records])
     labels = np.array([record.label for record in records])
     logs = [record.log_probability for record in records]
-    found = None if any(log is None for log in logs) else np.array(logs, dtype=np.float64)
+    found = None
+    if not any(log is None for log in logs):
+        found = np.maximum(np.array(logs, dtype=np.float64), SMALLEST)
     rows = [record.row for record in records]
     if all(row is not None for row in rows):
         p = [np.exp(row) for row in rows if row is not None]
@@ -170,15 +185,23 @@ def _least_privilege(records: list[TeacherRecord]) -> Privilege:
     return "sampled_probabilities" if "sampled_probabilities" in found else "soft_labels"
 
 
-def _pair_tail(table: _Table, confidence: float) -> tuple[TailFit, list[str]]:
-    pairs = PairCounts(int(table.labels.max()) + 1)
-    logs = table.logs
-    pairs.add(table.inputs, table.labels, log_probabilities=logs, counts=table.counts)
-    counts = pairs.pairs.counts
-    if logs is None:
-        note = "labels without probabilities: the tail of the pairs is that of plain Good-Turing."
-        return fit_tail(counts, confidence=confidence), [note]
-    return fit_tail(counts, level=pair_good_turing(pairs), confidence=confidence), []
+def _tail(
+    table: _Table,
+    groups: Int64[np.ndarray, " r"] | None,
+    confidence: float,
+    draws: int,
+    *,
+    of_inputs: bool,
+) -> TailFit:
+    """Fit the tail of the inputs, or of the pairs by their probabilities where these are known."""
+    labels = np.zeros_like(table.labels) if of_inputs else table.labels
+    law = None if of_inputs or table.logs is None else np.exp(table.logs)
+    mass = mass_by_unit(table.inputs, labels, table.counts, units=groups, probabilities=law)
+    if groups is None:
+        return fit_tail(mass.times, level=mass.value, confidence=confidence)
+    return fit_tail(
+        mass.times, level=mass.value, draws=draws, error=mass.error, confidence=confidence
+    )
 
 
 def _square(table: _Table) -> float | None:
@@ -201,16 +224,22 @@ def _spreads(
         labels = Estimate(1.0, 1.0, math.inf, n, "labels", "unresolved")
         return nothing, labels, nothing
     units = np.arange(len(table.inputs)) if groups is None else groups
-    means, sizes = _resampled(table, table.spreads, units, independent=groups is None)
     spread, size = (
         float(found[0])
         for found in _statistics(table, table.spreads, table.counts[None].astype(np.float64))
     )
-    low, high = _quantiles(means, spread, confidence)
+    many = (n if groups is None else int(units.max()) + 1) >= MANY
+    if many:
+        ends = _linear(table, table.spreads, groups, (spread, size), confidence)
+    else:
+        means, sizes = _resampled(table, table.spreads, units, independent=groups is None)
+        ends = _quantiles(means, spread, confidence), _quantiles(sizes, size, confidence)
+    (low, high), (size_low, size_high) = ends
     status: Status = "resolved" if int(units.max()) >= 29 else "unresolved"
     settings = {"interval": "bootstrap", "confidence": confidence, "resamples": RESAMPLES}
+    if many:
+        settings = {"interval": "normal, linearised", "confidence": confidence}
     covered = inputs.now.upper <= COVERED and status == "resolved"
-    size_low, size_high = _quantiles(sizes, size, confidence)
     return (
         Estimate(spread, low, high, n, "1", status, settings),
         Estimate(spread**2 + 1, low**2 + 1, high**2 + 1, n, "labels", status, settings),
@@ -237,6 +266,48 @@ def _statistics(
     total = weights.sum(axis=1)
     roots = sums / np.sqrt(np.maximum(seen, 1e-300) * total[:, None])
     return sums.sum(axis=1) / total, roots.sum(axis=1) ** 2
+
+
+def _linear(
+    table: _Table,
+    spreads: Float[np.ndarray, " r"],
+    groups: Int64[np.ndarray, " r"] | None,
+    values: tuple[float, float],
+    confidence: float,
+) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Return the intervals that endless resamples of many units have, to first order.
+
+    Of D1 = (sum_s S_s / sqrt(n_s n))^2 the derivative by a record's weight is taken; the concave
+    root of n_s makes it too small by Var(n_s)/(8 n_s^2) of each term, which mirrored resamples
+    undo.
+    """
+    counts, at, n = table.counts.astype(np.float64), table.inputs, float(table.counts.sum())
+    seen, sums = np.bincount(at, counts), np.bincount(at, counts * spreads)
+    roots = sums / np.sqrt(seen * n)
+    total = float(roots.sum())
+    pull = spreads / np.sqrt(seen[at] * n) - roots[at] / (2 * seen[at]) - total / (2 * n)
+    steps = np.stack([(spreads - values[0]) / n, 2 * total * pull])
+    if groups is None:
+        squares = steps**2 @ counts
+    else:
+        squares = np.array([(np.bincount(groups, step * counts) ** 2).sum() for step in steps])
+    half = float(ndtri((1 + confidence) / 2)) * np.sqrt(squares)
+    shift = 2 * total * float((roots * _variances(table, groups) / (8 * seen**2)).sum())
+    low, high = values[0] - float(half[0]), values[0] + float(half[0])
+    below, above = (values[1] + shift + side * float(half[1]) for side in (-1, 1))
+    return (max(low, 0.0), high), (max(min(below, values[1]), 0.0), max(above, values[1]))
+
+
+def _variances(
+    table: _Table, groups: Int64[np.ndarray, " r"] | None
+) -> Float[np.ndarray, " inputs"]:
+    """Return the variance of each input's count: of single draws, or of whole sequences."""
+    if groups is None:
+        return np.bincount(table.inputs, table.counts.astype(np.float64))
+    number = int(groups.max()) + 1
+    cells, place = np.unique(table.inputs * number + groups, return_inverse=True)
+    drawn = np.bincount(place, table.counts.astype(np.float64))
+    return np.bincount(cells // number, drawn**2)
 
 
 def _resampled(

@@ -31,7 +31,7 @@ class TailFit:
     Attributes:
         n: Queries of the pilot.
         distinct: Different symbols.
-        singles: N_1, symbols that were seen once.
+        singles: N_1, symbols that were seen once (by one sequence, where there are some).
         doubles: N_2.
         now: The missing mass at n queries.
         exponent: Zipf's alpha of a heavy tail, for which the missing mass falls as
@@ -51,6 +51,7 @@ class TailFit:
     times: Float[np.ndarray, " k"] = field(repr=False)
     number: Float[np.ndarray, " k"] = field(repr=False)
     level: float = field(repr=False)
+    widening: float = field(default=1.0, repr=False)
 
     @property
     def effective_size(self) -> float:
@@ -138,8 +139,9 @@ class TailFit:
         weights = np.where(before, 1.0, bdtrc(k - 1, SMOOTHING, 1 / (1 + np.maximum(x, 0.0))))
         terms = (-x) ** np.where(kept, k - 1, 0.0) * np.where(kept, weights, 0.0)
         terms = terms * k * self.level / self.n
-        values, variances = terms @ self.number, terms**2 @ self.number
-        one = np.full_like(ratios, self.level / self.n)  # what one symbol more would add
+        values, variances = terms @ self.number, self.widening * (terms**2 @ self.number)
+        # what one symbol more would add
+        one = np.full_like(ratios, self.widening * self.level / self.n)
         own = variances / np.maximum(values, 1e-300)
         one = np.where(before[:, 0] & (values > 0), np.maximum(one, own), one)
         lower, upper = _score_interval(values, variances, one, self._z)
@@ -184,6 +186,8 @@ def fit_tail(
     counts: Int64[np.ndarray, " k"],
     *,
     level: Number | None = None,
+    draws: int | None = None,
+    error: Number | None = None,
     confidence: Number = 0.95,
 ) -> TailFit:
     r"""Fit the missing mass of a pilot from how often it saw each symbol.
@@ -194,9 +198,13 @@ def fit_tail(
     .. math:: \frac{1}{\alpha} = \frac{N_1}{K}, \qquad \frac{1}{\alpha} = 1 - \frac{2 N_2}{N_1}
 
     Args:
-        counts: How often each symbol was seen, at least 1.
-        level: The missing mass now, where something sharper than N_1/n is known, such as the
-            Rao-Blackwellised form for pairs: the curve is scaled to it.
+        counts: How often each symbol was seen, at least 1; in how many sequences, where draws of
+            one depend on each other.
+        level: The missing mass now, where something else than N_1/n is known, such as the
+            Rao-Blackwellised form for pairs, or that by sequence: the curve is scaled to it.
+        draws: Queries of the pilot, where the counts are of sequences; None for their sum.
+        error: Standard error of the level, where dependence makes it larger than that of counts:
+            all variances grow by the square of their ratio.
         confidence: Of the intervals, in (0, 1). They are score intervals of Poisson counts.
 
     Returns:
@@ -225,16 +233,17 @@ def fit_tail(
             "was never seen."
         )
     times, number = np.unique(found, return_counts=True)
-    n, distinct = int(found.sum()), len(found)
+    n, distinct = int(found.sum()) if draws is None else draws, len(found)
     singles, doubles = (int((found == k).sum()) for k in (1, 2))
     scale = 1.0 if level is None or not singles else float(level) / (singles / n)
     z = float(ndtri((1 + float(confidence)) / 2))
     now = singles / n * scale if level is None or singles else float(level)
     # the spread of N_1 - n m_0 is that of N_1 + 2 N_2 (Esty 1983)
     variance = (scale / n) ** 2 * (singles + 2 * doubles)
-    ends = _score_interval(np.array([now]), np.array([variance]), np.array([scale / n]), z)
-    lower, upper = (float(end[0]) for end in ends)
-    share, heavy = _share(singles, doubles, distinct, z)
+    widening = _widening(error, variance, scale, n)
+    spread, one = np.array([widening * variance]), np.array([widening * scale / n])
+    lower, upper = (float(end[0]) for end in _score_interval(np.array([now]), spread, one, z))
+    share, heavy = _share(singles, doubles, distinct, z * math.sqrt(widening))
     ends = [1 / max(min(end, 0.999), 1e-3) for end in (share[2], share[0], share[1])]
     alpha = Estimate(ends[1], min(ends[0], ends[1]), max(ends[2], ends[1]), n, "1", _status(heavy))
     return TailFit(
@@ -251,7 +260,16 @@ def fit_tail(
         times=times.astype(np.float64),
         number=number.astype(np.float64),
         level=scale,
+        widening=widening,
     )  # fmt: skip
+
+
+def _widening(error: Number | None, variance: float, scale: float, n: int) -> float:
+    """Return how many times the variance is that of independent draws, at least 1."""
+    if error is None:
+        return 1.0
+    least = (scale / n) ** 2  # of one symbol, where none came once or twice
+    return max(float(error) ** 2 / max(variance, least), 1.0)
 
 
 def _share(

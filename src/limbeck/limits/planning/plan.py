@@ -15,7 +15,7 @@ from limbeck.limits.bounds.arguments import Number
 from limbeck.limits.planning.draws import draws_needs
 from limbeck.limits.planning.law import law_needs
 from limbeck.limits.planning.lipschitz import lipschitz_needs
-from limbeck.limits.planning.needs import Need, Needs
+from limbeck.limits.planning.needs import Need, Needs, at_most
 from limbeck.limits.planning.options import WHERE, Options
 from limbeck.limits.planning.parametric import parametric_needs
 from limbeck.limits.planning.pilot import Exponent, curve_needs, law_pilot_needs
@@ -182,6 +182,8 @@ def _needs_at(options: Options, goal: float) -> Needs:
     needs = worst_case_needs(**sizes, confidence=confidence, tail_mass=options.tail_mass or 0.0)
     if options.draws is not None:
         needs |= draws_needs(**sizes, draws=options.draws, confidence=confidence)
+        if not options.tail_mass:  # draws can be made of a whole row
+            needs["soft_labels"] = at_most(needs["soft_labels"], needs["sampled_probabilities"])
     return needs
 
 

@@ -20,8 +20,8 @@ class PrivilegePlan:
         privilege: What a query gives.
         sufficient: Queries that are proved to be enough: in the mean, or with the plan's
             confidence. Rounded up.
-        impossible_below: With fewer queries no student reaches the error on every teacher: proved.
-            Rounded down; 0 where the bound says nothing.
+        impossible_below: With fewer queries the mean error of every student is above the target
+            on some teacher: proved. Rounded down; 0 where the bound says nothing.
         planning: Queries to expect: the sharp rate of the worst case, a rule, or a measured fit.
             Rounded up.
         published: Enough with the constants that the paper prints, where they differ.

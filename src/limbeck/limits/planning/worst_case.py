@@ -17,9 +17,21 @@ from limbeck.limits.bounds.arguments import (
     check_error,
     check_sizes,
 )
-from limbeck.limits.bounds.hard_labels import hard_labels_lower_from
-from limbeck.limits.bounds.sampled_probabilities import sampled_probabilities_lower_from
-from limbeck.limits.planning.needs import Need, Needs
+from limbeck.limits.bounds.hard_labels import (
+    hard_labels_lower_from,
+    hard_labels_probable,
+    hard_labels_probable_paper,
+    hard_labels_sharp,
+    hard_labels_upper,
+    hard_labels_upper_paper,
+)
+from limbeck.limits.bounds.sampled_probabilities import (
+    missing_mass_probable,
+    sampled_probabilities_lower_from,
+    sampled_probabilities_upper,
+)
+from limbeck.limits.bounds.soft_labels import soft_labels_upper
+from limbeck.limits.planning.needs import Need, Needs, at_most
 
 
 _TABLE = "tabular worst case: any teacher, any input law, independent queries, {} inputs"
@@ -44,7 +56,8 @@ def worst_case_needs(
         tail_mass: Mean probability outside of the kept labels of a soft row, in [0, 1).
 
     Returns:
-        A need a privilege, as from the three functions below.
+        A need a privilege, as from the three functions below; more in an answer never makes more
+        queries necessary, which matters for errors above 0.4 or very few inputs and labels only.
 
     Raises:
         ArgumentError: If a number is outside of its range.
@@ -58,10 +71,13 @@ def worst_case_needs(
         Zhao and Zhu (2023), arXiv:2310.07838, with derived constants.
     """
     sizes = {"inputs": inputs, "error": error, "confidence": confidence}
+    hard = hard_labels_need(labels=labels, **sizes)
+    sampled = at_most(sampled_probabilities_need(labels=labels, **sizes), hard)
+    soft = soft_labels_need(tail_mass=tail_mass, **sizes)
     return {
-        "hard_labels": hard_labels_need(labels=labels, **sizes),
-        "sampled_probabilities": sampled_probabilities_need(labels=labels, **sizes),
-        "soft_labels": soft_labels_need(tail_mass=tail_mass, **sizes),
+        "hard_labels": hard,
+        "sampled_probabilities": sampled,
+        "soft_labels": soft if tail_mass else at_most(soft, sampled),
     }
 
 
@@ -105,25 +121,22 @@ def hard_labels_need(
     where = "hard_labels_need"
     check_domain(where, inputs=inputs, labels=labels)
     check_error(where, error)
+    # Each bound falls as the root of the queries: what it is at one query says what they must be.
+    sizes = {"queries": 1, "inputs": inputs, "labels": labels}
     pairs = float(inputs) * labels
     if confidence is None:
-        by_inputs = (math.sqrt(pairs) / 2 + math.sqrt(inputs)) ** 2 / error**2
         root = math.sqrt(pairs / 2) + math.sqrt(pairs / 2 + 16 / 9 * error * inputs)
-        published = min(by_inputs, root**2 / (4 * error**2))
-        rows = math.sqrt(float(inputs) * (labels - 1))
-        sufficient = (rows + math.sqrt(inputs - 1)) ** 2 / (4 * error**2)
+        near_dirac = root**2 / (4 * error**2)
+        published = min((hard_labels_upper_paper(**sizes) / error) ** 2, near_dirac)
+        sufficient = (hard_labels_upper(**sizes) / error) ** 2
     else:
-        check_confidence(where, confidence)
-        slack = math.log((inputs + 1) / (1 - confidence))
-        rows = math.sqrt(inputs * (labels * math.log(2) + slack) / 2)
-        alone = math.sqrt((inputs * math.log(2) + slack) / 2)
-        sufficient = (rows + alone) ** 2 / error**2
-        published = (rows + 2 * alone) ** 2 / error**2
+        sufficient = (hard_labels_probable(**sizes, confidence=confidence) / error) ** 2
+        published = (hard_labels_probable_paper(**sizes, confidence=confidence) / error) ** 2
     impossible = pairs / (256 * math.e * error**2)
     if impossible < hard_labels_lower_from(inputs=inputs, labels=labels):
         impossible = 0.0
     return Need(
-        planning=float(inputs) * (labels - 1) / (2 * math.pi * error**2),
+        planning=(hard_labels_sharp(**sizes) / error) ** 2,
         assumption=_TABLE.format(f"{inputs:,}"),
         basis="worst case",
         sufficient=sufficient,
@@ -169,16 +182,15 @@ def sampled_probabilities_need(
     where = "sampled_probabilities_need"
     check_domain(where, inputs=inputs, labels=labels)
     check_error(where, error)
-    pairs = float(inputs) * labels
     impossible = float(inputs) * (labels - 1) / (4 * math.e * error) - 1
     first = sampled_probabilities_lower_from(inputs=inputs, labels=labels)
     if impossible < first or inputs * labels == 2:
         impossible = 0.0
     return Need(
-        planning=pairs / (math.e * error),
+        planning=sampled_probabilities_upper(queries=1, inputs=inputs, labels=labels) / error,
         assumption=_TABLE.format(f"{inputs:,}"),
         basis="worst case",
-        sufficient=_missing_mass_queries(where, pairs, error, confidence),
+        sufficient=_missing_mass_queries(where, inputs * labels, error, confidence),
         impossible=impossible,
     )
 
@@ -198,6 +210,8 @@ def soft_labels_need(
     and, with probability 1 - delta,
 
     .. math:: n_{enough} = \frac{\frac49 S + 3 \sqrt{S} \ln(1/\delta)}{\varepsilon - \tau}
+
+    Of a single input one query shows the only row.
 
     Args:
         inputs: S, at least 1.
@@ -247,11 +261,12 @@ def soft_labels_need(
             status="not reachable",
             notes=(note,),
         )
+    sufficient = _missing_mass_queries(where, inputs, head, confidence)
     return Need(
-        planning=inputs / (math.e * head),
+        planning=1.0 if inputs == 1 else soft_labels_upper(queries=1, inputs=inputs) / head,
         assumption=assumption,
         basis="worst case",
-        sufficient=_missing_mass_queries(where, float(inputs), head, confidence),
+        sufficient=1.0 if inputs == 1 else sufficient,
         impossible=impossible,
     )
 
@@ -267,10 +282,9 @@ def check_tail_mass(where: str, tail_mass: Number) -> float:
 
 
 def _missing_mass_queries(
-    where: str, symbols: float, error: float, confidence: Number | None
+    where: str, symbols: int, error: float, confidence: Number | None
 ) -> float:
     if confidence is None:
-        return symbols / (math.e * error)
-    check_confidence(where, confidence, least=1 - LARGEST_DELTA)
-    spread = 3 * math.sqrt(symbols) * math.log(1 / (1 - confidence))
-    return (4 * symbols / 9 + spread) / error
+        return soft_labels_upper(queries=1, inputs=symbols) / error
+    bound = missing_mass_probable(queries=1, symbols=symbols, confidence=confidence, where=where)
+    return bound / error

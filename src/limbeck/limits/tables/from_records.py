@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from limbeck.checks import DataError
 from limbeck.limits.tables.counts import PairCounts
 from limbeck.records import Input, TeacherRecord, as_records
 
 
-SMALLEST = -700.0  # log-probability below which there is nothing
+SMALLEST = -700.0  # log-probability below which there is nothing; of a drawn label it is this
+MOST_DRAWS = 10**15  # that records may stand for together: sums stay exact, and whole numbers
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,6 +57,7 @@ def counts_from_records(records: Any, *, labels: int | None = None) -> RecordCou
         Limbeck's own.
     """
     found = as_records(records, labels=labels).needed("counts_from_records")
+    total_draws("counts_from_records", found.records)
     width = labels if labels is not None else 1 + max(_largest(one) for one in found.records)
     counts = PairCounts(width)
     numbers: dict[Input, int] = {}
@@ -69,7 +72,7 @@ def counts_from_records(records: Any, *, labels: int | None = None) -> RecordCou
         if own is None:
             plain.append((at, one.label, one.count))
         else:
-            told.append((at, one.label, one.count, own))
+            told.append((at, one.label, one.count, max(own, SMALLEST)))
         told += [(at, label, 0, log) for label, log in further.items() if label != one.label]
     if plain:
         at, label, times = np.array(plain, np.int64).T
@@ -79,6 +82,21 @@ def counts_from_records(records: Any, *, labels: int | None = None) -> RecordCou
         counts.add(at, label, counts=times, log_probabilities=[one[3] for one in told])
     left = sum(found.left_out.values())
     return RecordCounts(counts, tuple(numbers), left)
+
+
+def total_draws(where: str, records: Sequence[TeacherRecord]) -> int:
+    """Return how many draws records stand for.
+
+    Raises:
+        DataError: If they are more than can be counted.
+    """
+    draws = sum(record.count for record in records)
+    if draws > MOST_DRAWS:
+        raise DataError(
+            f"{where}: expected records of at most {MOST_DRAWS:.0e} draws in all; got {draws:.3g}. "
+            "Check `count`: it is how many equal draws a record stands for."
+        )
+    return draws
 
 
 def _further(record: TeacherRecord) -> Iterable[tuple[int, float]]:

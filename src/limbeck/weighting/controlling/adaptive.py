@@ -179,9 +179,16 @@ class AdaptiveWeight:
         self._controller.observe(**measured)
         target, (lower, upper) = self._controller.weight(), self._controller.interval()
         before = used.to(target) if isinstance(used, Tensor) else target.new_full((), used)
-        self._weight = before if step < self.warmup else self._moved(before, target, (lower, upper))
         row = self._controller.ingredients()
-        self._rate = _noise_rate(row)
+        # Without a rate nothing that is finite was measured yet, and nothing is known.
+        rate, known = _noise_rate(row), row["learning_rate"] > 0
+        last = rate if self._rate is None else self._rate.to(rate)
+        if step >= self.warmup:
+            moved = self._moved(before, target, (lower, upper), (rate, last))
+            self._weight = torch.where(known, moved, before)
+        else:
+            self._weight = before
+        self._rate = torch.where(known, rate, last)
         row |= {"measured": target, "lower": lower, "upper": upper, "weight": self._weight}
         self._record(step, row)
 
@@ -257,9 +264,15 @@ class AdaptiveWeight:
         check_between(name, 0.0, self.maximum, weight=weight)
         return weight
 
-    def _moved(self, before: Tensor, target: Tensor, ends: tuple[Tensor, Tensor]) -> Tensor:
+    def _moved(
+        self,
+        before: Tensor,
+        target: Tensor,
+        ends: tuple[Tensor, Tensor],
+        rates: tuple[Tensor, Tensor],
+    ) -> Tensor:
         # The law moves the best weight with the rate at once: no slew for that.
-        before = self._held(before, _noise_rate(self._controller.ingredients()))
+        before = _held(before, *rates)
         if self.freeze_width is not None:
             lower, upper = ends
             sharp = upper - lower <= self.freeze_width
@@ -269,16 +282,21 @@ class AdaptiveWeight:
             change = change.clamp(-self.slew, self.slew)
         return before + change
 
-    def _held(self, before: Tensor, rate: Tensor) -> Tensor:
-        """Return the weight before with its odds, A / Delta, in step with a falling rate."""
-        last = rate if self._rate is None else self._rate.to(rate)
-        odds, against = before * torch.minimum(rate, last), (1 - before) * last
-        return torch.where(odds > 0, odds / (odds + against), torch.zeros_like(before))
-
     def _record(self, step: int, row: dict[str, Tensor]) -> None:
         self._names = list(row)
         self._steps.append(step)
-        self._rows.append(torch.stack(list(row.values())))
+        new = torch.stack(list(row.values()))
+        if self._rows and self._rows[-1].device != new.device:  # those of a state that was loaded
+            earlier = torch.stack([*self._rows]).to(new.device)
+            self._rows = deque(earlier, maxlen=self._rows.maxlen)
+        self._rows.append(new)
+
+
+def _held(before: Tensor, rate: Tensor, last: Tensor) -> Tensor:
+    """Return the weight before with its odds, A / Delta, in step with a falling rate."""
+    odds, against = before * torch.minimum(rate, last), (1 - before) * last
+    held = torch.where(odds > 0, odds / (odds + against), torch.zeros_like(before))
+    return torch.where(last > 0, held, before)
 
 
 def _noise_rate(row: Mapping[str, Tensor]) -> Tensor:

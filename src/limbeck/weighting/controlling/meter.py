@@ -13,7 +13,12 @@ from limbeck.checks import ArgumentError, check_positive
 from limbeck.ranks import sum_over_ranks, world_size
 from limbeck.weighting.controlling.adaptive import AdaptiveWeight
 from limbeck.weighting.controlling.logit_curvature import gauss_newton_of
-from limbeck.weighting.controlling.optimizer_metric import check_optimizer, decay_of, metric_of
+from limbeck.weighting.controlling.optimizer_metric import (
+    check_optimizer,
+    decay_of,
+    has_metric,
+    metric_of,
+)
 from limbeck.weighting.controlling.running_curvature import ITERATIONS, harmonic_curvature
 
 
@@ -127,12 +132,13 @@ class WeightMeter:
         ends = [logits] if isinstance(logits, Tensor) else list(logits)
         counts: tuple[int, ...] = _rows(ends) if rows is None else rows
         self._check(halves, counts, teacher_loss)
-        rate, factors = metric_of(self.optimizer, self.parameters)
-        if rate == 0:
+        if not has_metric(self.optimizer, self.parameters):
             return
         first, second = totals = _totals(counts, self.parameters[0].device)
         shares = [own / total for own, total in zip(counts, totals, strict=True)]
         task = [self._mean(half[0], share) for half, share in zip(halves, shares, strict=True)]
+        both = [(first * a + second * b) / (first + second) for a, b in zip(*task, strict=True)]
+        rate, factors = metric_of(self.optimizer, self.parameters, both)
         whole = (counts[0] * halves[0][0] + counts[1] * halves[1][0]) / (first + second)
         measured: dict[str, Any] = {
             "task": tuple(task),
@@ -236,12 +242,15 @@ class WeightMeter:
         mean = [(a + b) / 2 for a, b in zip(*halves, strict=True)]
         roots = [torch.ones_like(m) for m in mean] if factors is None else [d**0.5 for d in factors]
 
+        held, before = decay_of(self.optimizer)
+
         def bent(direction: Gradients) -> Gradients:
-            found = product([r * d for r, d in zip(roots, direction, strict=True)])
-            return [r * sum_over_ranks(one) for r, one in zip(roots, found, strict=True)]
+            moved = [r * d for r, d in zip(roots, direction, strict=True)]
+            found = [sum_over_ranks(one) for one in product(moved)]
+            return [r * (one + before * m) for r, one, m in zip(roots, found, moved, strict=True)]
 
         along = [r * m for r, m in zip(roots, mean, strict=True)]
-        damping = 1 / (rate * self.steps) + decay_of(self.optimizer)
+        damping = 1 / (rate * self.steps) + held
         self._curvature = harmonic_curvature(bent, along, damping, ITERATIONS).detach()
 
 

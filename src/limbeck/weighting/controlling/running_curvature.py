@@ -72,15 +72,18 @@ class RunningCurvature:
         """Return the latest rows as one batch."""
         return joined([batch for _, batch in self._batches])
 
-    def look(self, product: Callable[[Vector], Vector], along: Vector, damping: float) -> None:
-        """Solve for the curvature along a direction.
+    def look(
+        self, product: Callable[[Vector], Vector], along: Vector, damping: Tensor | float
+    ) -> None:
+        """Solve for the curvature along a direction; one of zeros leaves what was found before.
 
         Args:
             product: With the Gauss-Newton matrix.
             along: b, one tensor a parameter.
             damping: Epsilon, at least 0.
         """
-        self.value = harmonic_curvature(product, along, damping, self.iterations)
+        found = harmonic_curvature(product, along, damping, self.iterations)
+        self.value = found if self.value is None else torch.where(found > 0, found, self.value)
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that the next looks depend on, but rows by the number of their step."""
@@ -104,7 +107,7 @@ class RunningCurvature:
 
 
 def harmonic_curvature(
-    product: Callable[[Vector], Vector], along: Vector, damping: float, iterations: int
+    product: Callable[[Vector], Vector], along: Vector, damping: Tensor | float, iterations: int
 ) -> Tensor:
     r"""Return :math:`|b|^2 / b' (H + \epsilon I)^{-1} b` by conjugate gradients from zero.
 

@@ -36,7 +36,15 @@ MEAN, STD = 0.1307, 0.3081
 
 
 QUICK = MnistSizes()
-FULL = MnistSizes(rows=60000, steps=60000, dropped=20000, every=1000, snapshots=12000, epochs=50)
+FULL = MnistSizes(
+    rows=60000,
+    steps=60000,
+    dropped=20000,
+    every=1000,
+    snapshots=12000,
+    svrg_snapshots=4000,
+    epochs=50,
+)
 
 
 def mnist(settings: LabSettings) -> LabResult:
@@ -107,7 +115,7 @@ def measure(settings: LabSettings, sizes: MnistSizes) -> dict[str, Any]:
     traces = problem.traces(best, poor)
     series += [
         Series(traces[1] / traces[2], poor, best, unbiased=True),
-        Series(1.0, poor, poor, unbiased=True, snapshots=sizes.snapshots),
+        Series(1.0, poor, poor, unbiased=True, snapshots=sizes.svrg_snapshots),
         Series(sizes.repeated_weight, best, best, snapshots=sizes.snapshots),
     ]
     losses = run_stack(

@@ -33,7 +33,8 @@ class MnistSizes:
         learning_rate: Of the linear students.
         batch_size: Of all students.
         ridge: Of the linear students and teachers.
-        snapshots: Steps between two snapshots (SVRG, repeated self-distillation).
+        snapshots: Steps between two snapshots of repeated self-distillation: long enough to forget.
+        svrg_snapshots: The same of SVRG, which needs many: each takes a share of the excess.
         sparsity: Share of the weights that the fixed mask removes.
         repeated_weight: Of repeated self-distillation and of the ReLU students' cosines.
         hidden: Units of the ReLU network.
@@ -50,6 +51,7 @@ class MnistSizes:
     batch_size: int = 10
     ridge: float = 0.01
     snapshots: int = 800
+    svrg_snapshots: int = 800
     sparsity: float = 0.5
     repeated_weight: float = 0.7
     hidden: int = 100

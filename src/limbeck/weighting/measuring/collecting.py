@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from limbeck.checks import DataError
+from limbeck.losses.numerics import at_least_float32
 from limbeck.randomness import generator
 from limbeck.weighting.measuring.problem import Parameters
 from limbeck.weighting.measuring.products import Numbers, Products
@@ -18,6 +19,7 @@ from limbeck.weighting.measuring.stripes import all_stripes
 
 
 TOLERANCE = 1e-3  # relative, of means that were computed in two ways
+NARROW_TOLERANCE = 0.03  # of gradients in bfloat16 or half precision
 SKETCH = 4096  # numbers that a unit's h is folded into, to see how many directions its noise has
 
 
@@ -71,6 +73,7 @@ class Collector:
             self._flat({name: value[None] for name, value in side.items()}, self.layers)
             for side in means
         ]
+        self._tolerance = TOLERANCE
         self._found: list[Tensor] = []
         self._sketches: list[Tensor] = []
         self._factors: dict[str, list[tuple[Tensor, Tensor]]] = {}
@@ -87,6 +90,9 @@ class Collector:
             factored: Layers whose gradients are given as factors instead.
         """
         factored = factored or {}
+        given = [*g.values(), *(one.g for one in factored.values())]
+        if any(one.itemsize < 4 for one in given):
+            self._tolerance = NARROW_TOLERANCE
         whole = [layer for layer in self.layers if layer not in factored]
         flat_g, flat_h = self._flat(g, whole), self._flat(h, whole)
         numbers = []
@@ -122,7 +128,7 @@ class Collector:
             for own, mean, along in ((gg, self._means[0], g_gbar), (hh, self._means[1], h_hbar)):
                 square = float(mean[layer].double().square().sum())
                 noise = math.sqrt(max(own, 0.0) * square / len(numbers))
-                if abs(along - square) > TOLERANCE * (square + noise):
+                if abs(along - square) > self._tolerance * (square + noise):
                     odd.append(layer or "model")
                     break
         return odd
@@ -145,7 +151,7 @@ class Collector:
         for layer in layers:
             parts = []
             for name in self.layers[layer]:
-                value = gradients[name]
+                value = at_least_float32(gradients[name])[0]
                 if self.preconditioner is not None:
                     value = value * self.preconditioner[name].to(value.dtype).sqrt()
                 parts.append(value.flatten(1))
@@ -226,7 +232,8 @@ def _of_vectors(g: Tensor, h: Tensor, gbar: Tensor, hbar: Tensor) -> Tensor:
 
 
 def _of_factors(factored: Factored, gbar: Tensor, hbar: Tensor) -> Tensor:
-    inputs, g, h, bias = factored
+    inputs, g, h = at_least_float32(*factored[:3])
+    bias = factored.bias
     size = inputs.square().sum(1)
     own = [size * torch.linalg.vecdot(x, y) for x, y in ((g, h), (g, g), (h, h))]
     shape = g.shape[1], inputs.shape[1] - bias

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -15,6 +15,7 @@ from torch.func import jvp
 
 from limbeck.randomness import generator, keyed_uniform
 from limbeck.ranks import alone, gather_rows, sum_over_ranks
+from limbeck.weighting.measuring.mean_gradients import wide_zeros
 from limbeck.weighting.measuring.problem import Parameters, Part, Problem, Together
 from limbeck.weighting.measuring.products import Numbers
 from limbeck.weighting.measuring.stripes import all_stripes
@@ -38,7 +39,8 @@ class Curvature:
         rows: What each row adds: the mean over either half is D_T [nats].
         half: Which half each row is in.
         mean: Mean eigenvalue of the Gauss-Newton matrix, by random directions.
-        rayleigh: hbar' GGN hbar / |hbar|^2, never below the harmonic curvature along hbar.
+        rayleigh: hbar' GGN hbar / |hbar|^2, never below the harmonic curvature along hbar; in the
+            inner product of the moments.
         damping: What was added to every eigenvalue.
         iterations: Of both solutions together.
         residual: Larger relative residual of the two.
@@ -64,6 +66,7 @@ def teacher_bias_in_loss(
     seed: int = 0,
     damping: float = DAMPING,
     group_rows: int = 1,
+    preconditioner: Mapping[str, Tensor] | None = None,
 ) -> Curvature:
     r"""Return what the teacher's bias costs at the plateau, were the weight one.
 
@@ -79,6 +82,9 @@ def teacher_bias_in_loss(
         seed: Of the halves and of the random directions.
         damping: Share of the mean eigenvalue that is added to all.
         group_rows: Rows a unit of the moments beside which this stands.
+        preconditioner: Factors D of the inner product of those moments: Rayleigh's quotient, which
+            stands beside their norm of hbar, is that of sqrt(D) GGN sqrt(D). D_T depends on no
+            such choice.
 
     Returns:
         The bias with its error and how the solver fared.
@@ -98,7 +104,7 @@ def teacher_bias_in_loss(
     mean = float(trace) / count
     added = damping * mean
     halves = _halves(parts, seed)
-    sums = [{k: torch.zeros_like(v) for k, v in problem.parameters.items()} for _ in range(2)]
+    sums = [{k: wide_zeros(v) for k, v in problem.parameters.items()} for _ in range(2)]
     for part, second in zip(parts, halves, strict=True):
         sides = [tuple(one * _as_rows(mask, one) for one in part.h) for mask in (~second, second)]
         for total, found in zip(sums, problem.pulled_back(part.batch, *sides), strict=True):
@@ -122,14 +128,17 @@ def teacher_bias_in_loss(
         name: (size[0] * means[0][name] + size[1] * means[1][name]) / size.sum()
         for name in means[0]
     }
-    square = _inner(both, both)
+    turned = both
+    if preconditioner is not None:
+        turned = {name: value * preconditioner[name].to(value) for name, value in both.items()}
+    square = _inner(both, turned)
     return Curvature(
         D_T=float((first.mean() + last.mean()) / 2),
         standard_error=math.sqrt(first.var(ddof=1) / len(first) + last.var(ddof=1) / len(last)),
         rows=own,
         half=half,
         mean=mean,
-        rayleigh=_inner(both, product(both)) / square if square > 0 else mean,
+        rayleigh=_inner(turned, product(turned)) / square if square > 0 else mean,
         damping=added,
         iterations=sum(one.iterations for one in solved),
         residual=max(one.residual for one in solved),
@@ -163,7 +172,7 @@ def gauss_newton(problem: Problem, parts: list[Part]) -> Product:
             retain_graph=True,
             materialize_grads=True,
         )
-        total = {name: torch.zeros_like(value) for name, value in problem.parameters.items()}
+        total = {name: wide_zeros(value) for name, value in problem.parameters.items()}
         for part, side in zip(
             parts, zip(*(together.split(one) for one in bent), strict=True), strict=True
         ):
@@ -232,6 +241,7 @@ def _moved(problem: Problem, part: Part, direction: Parameters) -> tuple[Tensor,
     In forward mode; by two backward passes where an operator has no derivative in that mode, as
     straight-through ones of binary and quantised layers.
     """
+    direction = {name: v.to(problem.parameters[name]) for name, v in direction.items()}
     if problem.forward_mode:
         parameters = {name: value.detach() for name, value in problem.parameters.items()}
         try:

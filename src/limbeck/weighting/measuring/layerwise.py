@@ -94,6 +94,12 @@ class _Layers:
         seen: list[tuple[nn.Module, Tensor, Tensor]] = []
 
         def keep(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+            if not inputs:
+                raise ModelError(
+                    "gradient_moments: expected layers that get their inputs by position for "
+                    f"method='gram'; got them by name in {self.owned[layer]!r}. Take "
+                    "method='per_sample' or 'groups'."
+                )
             seen.append((layer, inputs[0].detach().clone(), output))
             return output.clone()  # what follows may work in place
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.checks import ArgumentError, DataError, ModelError, check_choice
-from limbeck.data import Data
+from limbeck.data import Data, bound
 from limbeck.randomness import generator
 from limbeck.ranks import sum_over_ranks
 from limbeck.tasks import task_of
@@ -26,7 +26,7 @@ from limbeck.weighting.measuring import (
 from limbeck.weighting.measuring.collecting import Collector, noise_dimensions
 from limbeck.weighting.measuring.curvature import teacher_bias_in_loss
 from limbeck.weighting.measuring.gradient_moments import GradientMoments, moments_of
-from limbeck.weighting.measuring.mean_gradients import mean_gradients
+from limbeck.weighting.measuring.mean_gradients import mean_gradients, wide_zeros
 from limbeck.weighting.measuring.problem import Parameters, Part, Problem, loss_module
 from limbeck.weighting.measuring.stripes import stripe
 
@@ -110,6 +110,7 @@ def gradient_moments(
     """
     check_choice("gradient_moments", "method", method, METHODS)
     rows = Data.of(data)
+    teacher = bound(teacher, rows)
     count = min(n, len(rows))
     if n < LEAST_ROWS or len(rows) < LEAST_ROWS:
         kind = ArgumentError if n < LEAST_ROWS else DataError
@@ -179,7 +180,13 @@ class _Measured:
         found = self._without_curvature(method, parts, settings, each)
         if not curvature:
             return found
-        bent = teacher_bias_in_loss(problem, parts, seed=self.seed, group_rows=each)
+        bent = teacher_bias_in_loss(
+            problem,
+            parts,
+            seed=self.seed,
+            group_rows=each,
+            preconditioner=self.preconditioner,
+        )
         return replace(found, curvature=bent)
 
     def _without_curvature(
@@ -208,7 +215,7 @@ class _Measured:
 
     def in_training(self, settings: Mapping[str, Any]) -> GradientMoments:
         problem, names = self.problem, list(self.problem.parameters)
-        sums = [{k: torch.zeros_like(v) for k, v in problem.parameters.items()} for _ in range(2)]
+        sums = [{k: wide_zeros(v) for k, v in problem.parameters.items()} for _ in range(2)]
         for batch in self.batches:
             for total, one in zip(sums, self._group(batch), strict=True):
                 for name in names:

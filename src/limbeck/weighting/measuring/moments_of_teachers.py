@@ -13,8 +13,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from limbeck.checks import ArgumentError
+from limbeck.data import Data, bound
 from limbeck.tasks import task_of
-from limbeck.types import Batch, Outputs, Task, Teacher
+from limbeck.types import Answers, Batch, Outputs, Task, Teacher
 from limbeck.weighting.measuring.gradient_moments import GradientMoments
 from limbeck.weighting.measuring.moments import gradient_moments
 from limbeck.weighting.measuring.problem import loss_module
@@ -22,6 +23,8 @@ from limbeck.weighting.theory.several import TeacherWeights, teacher_loss_weight
 
 
 Square = Float[np.ndarray, "teachers teachers"]
+
+_ANSWERS = ("labels", "log_probabilities", "counts")
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,6 +132,7 @@ def moments_of_teachers(
             "moments_of_teachers: expected `curvature` to be measured, as biases are weighed in "
             "the unit of the loss; got False. Leave it out."
         )
+    teachers = [bound(one, Data.of(data)) for one in teachers]
     each = [gradient_moments(student, one, data, loss=term, **common) for one in teachers]
     size = len(teachers)
     numbers = ("tr_hh", "hbar2", "D_T")
@@ -150,13 +154,20 @@ def moments_of_teachers(
 
 
 class _Pair:
-    """Two teachers as one, whose logits stand side by side."""
+    """Two teachers as one, whose logits or answers are its features, by teacher and name."""
 
     def __init__(self, *teachers: nn.Module | Teacher) -> None:
         self.teachers = teachers
 
     def __call__(self, batch: Batch) -> Outputs:
-        return Outputs(torch.cat([_asked(one, batch) for one in self.teachers], dim=1))
+        found: dict[str, Tensor] = {}
+        for place, teacher in enumerate(self.teachers):
+            said = _asked(teacher, batch)
+            parts = {"logits": said.logits} | {
+                name: getattr(said.answers, name, None) for name in _ANSWERS
+            }
+            found |= {f"{place}.{name}": part for name, part in parts.items() if part is not None}
+        return Outputs(None, found)
 
 
 class _PairTerm(nn.Module):
@@ -169,19 +180,18 @@ class _PairTerm(nn.Module):
         self.term, self.task = term, task
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
-        assert teacher.logits is not None  # made by _Pair
-        first, second = teacher.logits.chunk(2, dim=1)
-        terms = self.term(student, Outputs(first), batch) + self.term(
-            student, Outputs(second), batch
-        )
-        return terms - self.task.loss(student, batch)
+        first, second = (self.term(student, _of_pair(teacher, at), batch) for at in range(2))
+        return first + second - self.task.loss(student, batch)
 
 
-def _asked(teacher: nn.Module | Teacher, batch: Batch) -> Tensor:
+def _of_pair(pair: Outputs, place: int) -> Outputs:
+    logits, labels, *others = (pair.features.get(f"{place}.{n}") for n in ("logits", *_ANSWERS))
+    return Outputs(logits, answers=None if labels is None else Answers(labels, *others))
+
+
+def _asked(teacher: nn.Module | Teacher, batch: Batch) -> Outputs:
     if not isinstance(teacher, nn.Module):
-        logits = teacher(batch).logits
-        assert logits is not None  # measured alone before
-        return logits
+        return teacher(batch)
     modes = {part: part.training for part in teacher.modules()}
     teacher.eval()
     try:
@@ -191,7 +201,7 @@ def _asked(teacher: nn.Module | Teacher, batch: Batch) -> Tensor:
     finally:
         for part, mode in modes.items():
             part.training = mode
-    return said if isinstance(said, Tensor) else said.logits
+    return Outputs(said if isinstance(said, Tensor) else said.logits)
 
 
 def _number(moments: GradientMoments, name: str) -> float:

@@ -57,7 +57,9 @@ def collect(
     """
     directions = [_signs(problem.parameters, preconditioner, seed, at) for at in range(probes)]
     directions += [
-        mean if preconditioner is None else {k: v * preconditioner[k] for k, v in mean.items()}
+        mean
+        if preconditioner is None
+        else {k: v * preconditioner[k].to(v) for k, v in mean.items()}
         for mean in means
     ]
     along = [rows_along(problem, parts, direction) for direction in directions]
@@ -77,5 +79,7 @@ def _signs(
     for name, value in parameters.items():
         drawn = torch.randint(2, value.shape, generator=generator(seed, "probe", at, name))
         signs = (2 * drawn - 1).to(value)
-        found[name] = signs if preconditioner is None else signs * preconditioner[name].sqrt()
+        found[name] = (
+            signs if preconditioner is None else signs * preconditioner[name].to(value).sqrt()
+        )
     return found

@@ -15,8 +15,10 @@ from torch.func import functional_call
 from limbeck.capture import Capture, Inputs
 from limbeck.checks import ArgumentError, DataError, ModelError, check_choice
 from limbeck.losses import LOSSES
+from limbeck.losses.features import logits_of
 from limbeck.ranks import alone, gather_rows, world_size
 from limbeck.types import Batch, Outputs, Task, Teacher
+from limbeck.weighting.measuring.joined import joined
 
 
 Parameters = dict[str, Tensor]
@@ -117,9 +119,7 @@ class Problem:
 
     def ask(self, batch: Batch) -> Outputs:
         """Return the teacher's outputs, without gradient, on the batch's device."""
-        said = self._teacher(batch)
-        features = {name: _plain(value) for name, value in said.features.items()}
-        return Outputs(None if said.logits is None else _plain(said.logits), features)
+        return self._teacher(batch).map(_plain)
 
     def losses(self, student: Outputs, teacher: Outputs, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the task's and the distillation's mean over the rows [nats]."""
@@ -147,11 +147,7 @@ class Problem:
             said = [self.ask(batch) for batch in batches]
         together = Together(batches)
         values = tuple(together.all(torch.cat(one)) for one in zip(*seen, strict=True))
-        teacher = _joined(said)
-        teacher = Outputs(
-            None if teacher.logits is None else together.all(teacher.logits),
-            {name: together.all(value) for name, value in teacher.features.items()},
-        )
+        teacher = joined(said, together.all)
         with alone():
             sides = self.derivatives(values, teacher, together.batch)
         for side, whose in zip(sides, ("task", "distillation"), strict=True):
@@ -204,8 +200,7 @@ class Problem:
         def answer(batch: Batch) -> Outputs:
             with torch.no_grad():
                 said = capture(_on(batch.inputs, where))
-            kept = {name: value.to(self.device) for name, value in said.features.items()}
-            return Outputs(None if said.logits is None else said.logits.to(self.device), kept)
+            return said.map(lambda value: value.to(self.device))
 
         return answer
 
@@ -233,7 +228,7 @@ def loss_module(loss: Any, *, force: bool) -> Callable[..., Tensor]:
         function = cast(Callable[..., Tensor], loss)
 
         def on_logits(student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:  # noqa: ARG001
-            return function(student.logits, teacher.logits)
+            return function(*logits_of("gradient_moments", student, teacher))
 
         return on_logits
     if getattr(loss, "mean_over_samples", True) or force:
@@ -301,15 +296,6 @@ def _derivatives(loss: Tensor, leaves: tuple[Tensor, ...]) -> tuple[Tensor, ...]
     return torch.autograd.grad(loss, leaves, materialize_grads=True)
 
 
-def _joined(said: list[Outputs]) -> Outputs:
-    logits = (
-        None if said[0].logits is None else torch.cat([cast(Tensor, one.logits) for one in said])
-    )
-    return Outputs(
-        logits, {name: torch.cat([one.features[name] for one in said]) for name in said[0].features}
-    )
-
-
 def _check_finite(derivatives: tuple[Tensor, ...], whose: str) -> None:
     for values in derivatives:
         rows = ~torch.isfinite(values).flatten(1).all(1)
@@ -338,8 +324,8 @@ def _wants(function: Any) -> int:
 
 
 def _plain(value: Tensor) -> Tensor:
-    kept = value if value.dtype in (torch.float32, torch.float64) else value.float()
-    return kept.detach().clone()
+    wide = not value.is_floating_point() or value.dtype in (torch.float32, torch.float64)
+    return (value if wide else value.float()).detach().clone()
 
 
 def _on(inputs: Inputs, device: torch.device) -> Inputs:

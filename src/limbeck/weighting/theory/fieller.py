@@ -92,6 +92,10 @@ def weight_estimate(
 ) -> Estimate:
     """Return a weight with Fieller's interval, both cut to [0, 1].
 
+    The true denominator, a variance and a squared length, is above zero. Where its estimate is not,
+    because that of the length fell below zero, nothing is known of the weight; where only the
+    weight took the length for zero, the interval is widened to hold it.
+
     Args:
         ratio: What the interval is made of.
         value: The weight, not cut; it need not be ``ratio.top / ratio.bottom`` (hbar2 is clipped).
@@ -99,12 +103,12 @@ def weight_estimate(
         settings: Kept beside the interval's kind.
         z: Quantile of the normal distribution.
     """
-    low, high, bounded = fieller(ratio, z)
-    inside = min(max(_clipped(value), low), high)
+    low, high, bounded = fieller(ratio, z) if ratio.bottom > 0 else (0.0, 1.0, False)
+    inside = _clipped(value)
     return Estimate(
         inside,
-        low,
-        high,
+        min(low, inside),
+        max(high, inside),
         n=n,
         unit="fraction",
         status="resolved" if bounded else "unresolved",

@@ -1,0 +1,1 @@
+"""Other people's teachers: their answers imported, an endpoint asked, and what it really gives."""
