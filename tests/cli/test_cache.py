@@ -111,6 +111,20 @@ def test_measure_and_weigh_read_a_store(limbeck, recipe, teacher, tmp_path):
     assert one == pytest.approx(other, rel=1e-3)
 
 
+def test_a_store_is_audited_and_certifies(limbeck, recipe, teacher, tmp_path):
+    kept = ("--keep", "sampled_counts", "--parts", "train,test", "data.augment=none")
+    stored(limbeck, recipe, tmp_path / "store", *kept)
+    assert limbeck.json("audit", tmp_path / "store/test")["records"] >= 360
+    said = limbeck.json(
+        "certify", teacher, "--records", tmp_path / "store/test", "--data", "digits",
+        "--device", "cpu",
+    )  # fmt: skip
+    assert said["estimates"]["total_variation"]["lower"] == pytest.approx(0.0, abs=1e-6)
+    assert said["estimates"]["total_variation"]["value"] < 1e-4  # the student is the teacher
+    _, error = limbeck("audit", tmp_path / "store", code=2)
+    assert "expected one store" in error
+
+
 def test_a_dry_run_says_what_it_takes_and_writes_nothing(limbeck, recipe, tmp_path):
     out, _ = limbeck("cache", recipe, "--views", 4, "--dry-run", "--out", tmp_path / "store")
     assert not (tmp_path / "store").exists()

@@ -6,6 +6,7 @@ from typing import get_args
 
 import numpy as np
 import pytest
+import torch
 
 from limbeck.checks import ArgumentError, ShapeError
 from limbeck.limits.tables import tanh_network
@@ -53,6 +54,19 @@ def test_gradients_by_the_logits_are_finite_differences(loss):
         for e in away
     ]  # fmt: skip
     assert found == pytest.approx(slow, abs=1e-7)
+
+
+def test_gradients_by_the_layers_are_those_of_autograd():
+    random = np.random.default_rng(4)
+    layers = [random.normal(size=shape) for shape in ((3, 5), (5,), (5, 4), (4,))]
+    x, by_logits = random.normal(size=(7, 3)), random.normal(size=(7, 4))
+    hidden = np.tanh(x @ layers[0] + layers[1])
+    found = tanh_network._by_layers(layers, x, hidden, by_logits)
+    a, b, c, d = leaves = [torch.tensor(one, requires_grad=True) for one in layers]
+    logits = torch.tanh(torch.tensor(x) @ a + b) @ c + d
+    logits.backward(torch.tensor(by_logits))
+    for slope, leaf in zip(found, leaves, strict=True):
+        assert slope == pytest.approx(leaf.grad.numpy(), abs=1e-12)
 
 
 def test_clips_and_the_running_weight():

@@ -331,6 +331,7 @@ def test_a_group_serves_each_data_set(tmp_path):
     store = lb.TeacherStore.open(tmp_path)
     live = trained(good_teacher(), views=2, validation=held_out)
     stored = trained(store, validation=held_out)
+    assert stored.record.teacher["slice"] == {"accuracy": 1.0, "rows": 48.0}  # of training rows
     for name, curve in live.record.curves.items():
         assert stored.record.curves[name] == pytest.approx(curve, rel=1e-5), name
     bits = [
@@ -340,6 +341,10 @@ def test_a_group_serves_each_data_set(tmp_path):
             cached(tmp_path / "more", lb.Data(rows(300, seed=4))),
         )
     ]
+    with pytest.raises(StoreError, match="data of 300 rows in the store, 299 rows now"):
+        lb.measure(
+            lb.TeacherStore.open(tmp_path / "more"), network(), lb.Data(rows(299)), device="cpu"
+        )
     for one, other in zip(*(found.entries for found in bits), strict=True):
         assert other.estimate.unique_teacher.value == pytest.approx(
             one.estimate.unique_teacher.value, abs=1e-6
@@ -386,6 +391,27 @@ def test_a_store_certifies_a_student(tmp_path, kind):
         laws = [net(given[0]).softmax(1).double() for net in (network(), good_teacher())]
     truth = (laws[0] - laws[1]).abs().sum(1).mean().item() / 2
     assert found.total_variation.lower <= truth <= found.total_variation.upper
+
+
+def test_records_hold_every_draw(tmp_path):
+    given = rows(400, seed=9)
+    store = cached(tmp_path / "counts", lb.Data(given), keep="sampled_counts", draws=20)
+    draws = [0] * 400
+    for record in store.records():
+        draws[record.input] += record.count
+    assert draws == [20] * 400
+    with torch.no_grad():
+        law = (0.2 * good_teacher()(given[0])).softmax(1).double()
+    soft = nn.Sequential(*good_teacher())
+    with torch.no_grad():
+        soft[2].weight *= 0.2
+        soft[2].bias *= 0.2
+    whole = lb.cache(soft, given, tmp_path / "whole", batch_size=16, device="cpu")
+    labels = torch.tensor([record.label for record in whole.records()])
+    top, likeliest = law.max(dim=1)
+    deviation = (top * (1 - top)).sum().sqrt().item()
+    hits = (labels == likeliest).sum().item()
+    assert abs(hits - top.sum().item()) < 4 * deviation < 400 - top.sum().item()
 
 
 def test_records_of_what_was_not_drawn_are_refused(tmp_path):

@@ -20,7 +20,8 @@ def audit(
     records: Annotated[
         Path,
         typer.Argument(
-            metavar="FILE", help="Teacher records, one JSON object a line; .gz is unpacked."
+            metavar="FILE",
+            help="Teacher records, one JSON object a line (.gz is unpacked); or a store.",
         ),
     ],
     labels: Annotated[

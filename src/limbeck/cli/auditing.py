@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from limbeck.cli import show
+from limbeck.cli.records_given import records_given
 from limbeck.files import check_writable
 from limbeck.limits.auditing.audit import audit
 from limbeck.limits.auditing.result import Audit
@@ -16,7 +17,7 @@ def run_audit(
     """Audit a file, print what was found, and return whether nothing is serious."""
     if out is not None:
         check_writable(out)
-    found = audit(records, labels=labels, confidence=confidence)
+    found = audit(records_given(records), labels=labels, confidence=confidence)
     if as_json:
         show.say_json(found.to_dict())
     else:

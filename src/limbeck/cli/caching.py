@@ -131,9 +131,12 @@ def _options(wanted: Wanted, recipe: Recipe, rows: Data) -> dict[str, Any]:
     features = "features" in keep.split("+")
     settings = {name: value for name, value in wanted.settings.items() if value is not None}
     drawn = keep.startswith(("sampled", "hard_labels")) and not wanted.settings["greedy"]
-    views = wanted.views or recipe.training.views
+    if rows.augment is not None:
+        views = wanted.views or recipe.training.views or VIEWS
+    else:  # views of plain rows are alike, but for labels that are drawn anew
+        views = (wanted.views or 1) if drawn else 1
     return {
-        "views": 1 if rows.augment is None and not drawn else views or VIEWS,
+        "views": views,
         "keep": keep,
         "layers": (wanted.layers or needed or None) if features else wanted.layers,
         "maps": wanted.maps,

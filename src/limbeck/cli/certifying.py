@@ -16,6 +16,7 @@ from limbeck.cli.held_out import name_of, recipe_beside
 from limbeck.cli.material import Material, material_of
 from limbeck.cli.parts import model_of
 from limbeck.cli.recipe import ModelRecipe, Recipe, read_mapping, recipe_of
+from limbeck.cli.records_given import records_given
 from limbeck.cli.specs import data_spec, labels_of, model_spec
 from limbeck.cli.yaml_text import overridden
 from limbeck.data import Data
@@ -24,6 +25,7 @@ from limbeck.limits.distance import certificate, comparison
 from limbeck.limits.distance.certificate import Certificate
 from limbeck.limits.distance.comparison import StudentComparison
 from limbeck.records import Records, as_records
+from limbeck.teacher_record import TeacherRecord
 from limbeck.training.certify import certify
 from limbeck.training.comparing import compare_students
 
@@ -58,7 +60,7 @@ def run_certify(wanted: Wanted, out: Path | None, *, as_json: bool) -> None:
         LimbeckError: If something asked for is wrong, or the records hold labels alone.
     """
     _check(wanted)
-    records = as_records(wanted.records).needed(wanted.records)
+    records = as_records(records_given(wanted.records)).needed(wanted.records)
     if out is not None:
         check_writable(out)
     material, rows = _data(wanted, records)
@@ -68,7 +70,7 @@ def run_certify(wanted: Wanted, out: Path | None, *, as_json: bool) -> None:
     students = [model_of(recipe, "student", material) for recipe in recipes]
     options: dict[str, Any] = {
         **wanted.options,
-        "trained_on": None if wanted.trained_on is None else as_records(wanted.trained_on).records,
+        "trained_on": None if wanted.trained_on is None else _records_at(wanted.trained_on),
         "tokenizer": None if wanted.tokenizer is None else _tokenizer(wanted.tokenizer),
     }
     found: Certificate | StudentComparison
@@ -146,6 +148,10 @@ def _check(wanted: Wanted) -> None:
                     f"certify: expected no {name} beside --against; got {value}. It is about one "
                     "student."
                 )
+
+
+def _records_at(place: Path) -> list[TeacherRecord]:
+    return as_records(records_given(place)).records
 
 
 def _data(wanted: Wanted, records: Records) -> tuple[Material | None, Data | None]:

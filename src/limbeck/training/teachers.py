@@ -106,7 +106,7 @@ def with_targets(batch: Batch, outputs: Outputs) -> Batch:
 
 def _plain(value: Tensor, device: torch.device) -> Tensor:
     kept = value if value.dtype in (torch.float32, torch.float64) else value.float()
-    return kept.to(device).clone()
+    return kept.detach().to(device).clone()
 
 
 def _to(inputs: Inputs, device: torch.device) -> Inputs:

@@ -17,11 +17,11 @@ from limbeck.limits.auditing.table import Table
 from limbeck.limits.auditing.truncation import find_censored, find_renormalised, find_two_laws
 from limbeck.limits.tables.from_records import total_draws
 from limbeck.record_lines import TOLERANCE
-from limbeck.records import Records, TeacherRecord, as_records
+from limbeck.records import HasRecords, Records, TeacherRecord, as_records
 
 
 def audit(
-    records: Path | str | Records | Iterable[TeacherRecord | Mapping[str, Any]],
+    records: Path | str | Records | Iterable[TeacherRecord | Mapping[str, Any]] | HasRecords,
     *,
     labels: int | None = None,
     confidence: float = 0.95,

@@ -141,8 +141,7 @@ def fit_tanh_network(
         at = random.integers(len(x), size=min(BATCH, len(x)))
         hidden, logs = _logs(layers, x[at])
         by_logits = pull(logs, drawn[at], teacher[at]) / len(at)
-        by_hidden = (by_logits @ layers[2].T) * (1 - hidden**2)
-        slopes = (x[at].T @ by_hidden, by_hidden.sum(0), hidden.T @ by_logits, by_logits.sum(0))
+        slopes = _by_layers(layers, x[at], hidden, by_logits)
         rate = RATE * (1 + math.cos(math.pi * step / steps)) / 2
         first, second = (1 - decay ** (step + 1) for decay in MOMENTS)
         for layer, slope, mean, square in zip(layers, slopes, means, squares, strict=True):
@@ -193,6 +192,13 @@ class _Pull:
 
     def kl_divergence(self) -> None:
         """Stand for the loss that needs no drawn label."""
+
+
+def _by_layers(
+    layers: list[np.ndarray], x: np.ndarray, hidden: np.ndarray, by_logits: np.ndarray
+) -> tuple[np.ndarray, ...]:
+    by_hidden = (by_logits @ layers[2].T) * (1 - hidden**2)
+    return x.T @ by_hidden, by_hidden.sum(0), hidden.T @ by_logits, by_logits.sum(0)
 
 
 def _logs(
