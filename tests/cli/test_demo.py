@@ -14,6 +14,7 @@ from limbeck.cli.demo_bits import bits_sentence, held_out
 from limbeck.cli.demo_weight import advice_sentence
 from limbeck.estimates import Estimate
 from limbeck.record import RunRecord
+from limbeck.store import TeacherStore
 from limbeck.training.saving import load
 from limbeck.weighting.reporting.advice import WeightAdvice
 from limbeck.zoo.data import load_dataset
@@ -80,6 +81,29 @@ def test_students_of_a_seed_start_alike_and_take_the_same_steps(done):
     assert not torch.equal(one[2].targets, other[2].targets)  # other images are labelled
 
 
+def test_the_chapter_on_the_store_counts_what_was_spared(done):
+    summary, given = done
+    stores = [TeacherStore.open(summary.folder / "store" / f"seed{seed}") for seed in (0, 1)]
+    taught = [run for run in given if isinstance(run[1], TeacherStore)]
+    assert sorted(run[3]["seed"] for run in taught) == [0, 0, 1, 1]  # KD and ITRD of each
+    for _, store, rows, options in taught:
+        assert store.folder == stores[options["seed"]].folder
+        assert store.on(rows).views == TINY.epochs
+    live, write, read = summary.stores["rows"]
+    runs = [RunRecord.open(summary.folder / name / f"seed{s}") for name in ("kd", "itrd")
+            for s in (0, 1)] + [run[2].record for run in weighed]  # fmt: skip
+    assert live[1] == str(sum(len(run.curves["loss total"]) for run in runs))
+    assert write[1] == str(2 * TINY.epochs)
+    seconds = sum(sum(store.manifest.seconds) for store in stores)
+    assert write[2] == f"{seconds:.1f}"
+    assert float(live[2]) == pytest.approx(seconds / (2 * TINY.epochs) * int(live[1]), abs=0.06)
+    assert float(read[2]) < sum(run.time["seconds"] for run in runs)
+    page = " ".join((summary.folder / "report.html").read_text("utf8").split())
+    assert "<h2>What the store saved</h2>" in page
+    for row in summary.stores["rows"]:
+        assert f'<td class="n">{row[2]}</td>' in page
+
+
 def test_the_chapter_on_the_weight_compares_like_with_like(done):
     _, given = done
     of_kd = {run[3]["seed"]: run for run in given if run[3]["loss"] == "kd" and run[1] is not None}
@@ -111,7 +135,7 @@ def test_the_chapter_on_the_weight_says_what_was_measured(done):
         assert f'<th scope="row">{row[0]}</th><td class="n">{row[1]}</td>' in page
     assert "Diagnosis" in page
     saved = RunRecord.open(summary.folder).settings["chapters"]
-    assert saved == [summary.weights, summary.queries]
+    assert saved == [summary.stores, summary.weights, summary.queries]
 
 
 def pixels(rows):
@@ -195,12 +219,13 @@ def images_of(inputs):
 def test_only_distilled_students_have_a_teacher_and_only_one_control_smooths(done):
     _, given = done
     students = list(zip(STUDENTS * 2, given[1:], strict=True))
-    assert [given[0][1] is None, len({id(run[1]) for _, run in students})] == [True, 2]
+    assert [given[0][1] is None, len({id(run[1]) for _, run in students})] == [True, 3]
     for name, (_, teacher, _, options) in students:
         assert (teacher is not None) == (name in ("kd", "itrd"))
         assert options["task"].label_smoothing == (0.1 if name == "label-smoothing" else 0.0)
         if teacher is not None:
             assert options["loss"] == name
+            assert teacher.folder.name == f"seed{options['seed']}"  # one store a seed
 
 
 def test_teacher_and_students_share_no_image(done):
@@ -298,6 +323,7 @@ def test_a_second_demo_replaces_the_first_and_repeats_it(done, tmp_path, monkeyp
     (tmp_path / "kd" / "seeds of mine").mkdir()
     second = demo.run_demo(tmp_path, 1, progress=False, plan=TINY)
     assert not (tmp_path / "kd" / "seed1").exists()
+    assert not (tmp_path / "store" / "seed1").exists()
     assert (tmp_path / "kd" / "seeds of mine").is_dir()  # not the demo's
     before = done[0].comparison
     for name in ("control", "kd"):

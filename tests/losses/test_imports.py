@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 
-FOUNDATIONS = {"checks", "labels", "losses", "randomness", "ranks", "types"}
+FOUNDATIONS = {"checks", "labels", "losses", "next_tokens", "randomness", "ranks", "types"}
 HEAVY = {"sklearn", "scipy", "accelerate", "pydantic", "typer", "matplotlib", "pandas", "yaml"}
 
 

@@ -119,6 +119,7 @@ def run_demo(
     first: dict[str, nn.Module] = {"untrained": network(digits, "student", 0, plan)}
     taught_by_kd: list[Result] = []
     stores: list[TeacherStore] = []
+    learned: list[RunRecord] = []  # from these
     with bar(4 + seeds * (len(_TITLES) - 1), shown=progress) as tell:
         tell(_TITLES[TEACHER])
         guide = trained(digits, digits.train.subset(mine), None, TEACHER, 0, plan, folder)
@@ -141,6 +142,8 @@ def run_demo(
                 records[name].append(run.record)
                 if seed == 0 and name in MEASURED:
                     first[_TITLES[name]] = run.student
+                if taught:
+                    learned.append(run.record)
                 if name == "kd":
                     taught_by_kd.append(run)
         clock = [time.monotonic()]
@@ -158,7 +161,7 @@ def run_demo(
     summary.results = {
         row.name: {"test": {"accuracy": row.estimate.value}} for row in comparison.rows
     }
-    store_chapter = demo_store.chapter(stores, [*records["kd"], *records["itrd"], *others])
+    store_chapter = demo_store.chapter(stores, [*learned, *others])
     summary.settings["chapters"] = [store_chapter, weight_chapter, query_chapter]
     summary.status = "finished"
     chapters = zip(("weighing", "asking", "measuring"), pairwise(clock), strict=True)

@@ -226,13 +226,13 @@ def _looked_at(
     for rows in sets:
         if rows is not None:
             findings += preflight.check_labels(rows, classes, step.task)
+    assert sets[0] is not None  # the training rows are always there
+    findings += preflight.check_mixing(sets[0], example, step.weights[0])
     models = {"student": step.student}
     held_out = sets[1] or sets[0]
-    assert held_out is not None  # the training rows are always there
     for position, guide in enumerate(teachers):
         # A store answers for the rows that it was written for, and those are the training rows.
         looked_at = sets[0] if isinstance(guide, TeacherStore) else held_out
-        assert looked_at is not None
         if isinstance(guide, LiveTeacher):
             models[f"teacher {position}" if position else "teacher"] = guide.module
         if isinstance(step.task, Classification):

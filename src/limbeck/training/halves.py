@@ -85,7 +85,7 @@ def middle_of(sizes: Sequence[int]) -> int | None:
 
     Example:
         >>> middle_of([16]), middle_of([5, 5, 4, 4]), middle_of([3]), middle_of([2, 2, 2])
-        (8, 8, None, 2)
+        (8, 10, None, 4)
     """
     if min(sizes) < LEAST:
         return None

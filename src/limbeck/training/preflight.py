@@ -213,6 +213,23 @@ def check_inputs(batch: Batch, models: dict[str, nn.Module]) -> list[Finding]:
     return findings
 
 
+def check_mixing(data: Data, example: Batch, weight: Any) -> list[Finding]:
+    """See that labels do not count where an augmentation mixes images and not their labels."""
+    mixes = getattr(data.augment, "mixes_labels", False)
+    targets = example.targets if data.targets is None else data.targets
+    unlabelled = targets is None or (not targets.is_floating_point() and bool((targets < 0).all()))
+    if not mixes or unlabelled or (not isinstance(weight, Tensor) and not weight):
+        return []
+    return [
+        Finding(
+            "error",
+            f"{data.name}: expected no labels with {type(data.augment).__name__}, which mixes "
+            "images; labels are not mixed. Learn from the teacher alone with weight=1.0, or leave "
+            "the labels out.",
+        )
+    ]
+
+
 def check_disk(out: Path | None, modules: Sequence[nn.Module]) -> list[Finding]:
     """See that the folder can be written and holds a checkpoint, twice."""
     if out is None:

@@ -47,8 +47,8 @@ def at_most(need: Need, poorer: Need) -> Need:
     """Return a need no larger than that of a student who looks away from the better answers.
 
     Example:
-        >>> at_most(Need(5, "", "worst case", 6), Need(3, "", "worst case", 4)).sufficient
-        4
+        >>> at_most(Need(5.0, "", "worst case", 6.0), Need(3.0, "", "worst case", 4.0)).sufficient
+        4.0
     """
     if need.sufficient is None or poorer.sufficient is None:
         return need
