@@ -50,7 +50,7 @@ from limbeck.zoo.networks import network
 PAIRS = {
     "resnet56 to resnet20": ("resnet56", "resnet20"),
     "resnet32x4 to resnet8x4": ("resnet32x4", "resnet8x4"),
-    "resnet50 to mobilenet_v2": ("resnet50", "mobilenet_v2"),
+    "resnet50 to mobilenetv2": ("resnet50_32px", "mobilenetv2_half"),
 }
 ROWS, BATCH_SIZE, TURNS, VIEWS = 2000, 64, 3, 1
 TARGET, EXTRA_MICROSECONDS, LEAST_SPEED = 1.05, 100.0, 0.5

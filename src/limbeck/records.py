@@ -155,7 +155,7 @@ def read_records(
         Derived.
     """
     _check("read_records", labels, tolerance)
-    return _collected(_parsed(_lines(Path(path)), labels, tolerance))
+    return collected(parsed(lines_in(Path(path)), labels, tolerance))
 
 
 def as_records(
@@ -200,7 +200,7 @@ def as_records(
             f"as_records: expected a path, or a list of records or dicts; got {shown(source)}. Put "
             "a single record into a list."
         )
-    found = _collected(_parsed(enumerate(source, 1), labels, tolerance))
+    found = collected(parsed(enumerate(source, 1), labels, tolerance))
     return Records(found.records, [*problems, *found.problems])
 
 
@@ -247,7 +247,7 @@ def _check(where: str, labels: int | None, tolerance: float) -> None:
         raise ArgumentError(f"{where}: expected `tolerance` in [0, 1); got {tolerance}.")
 
 
-def _lines(path: Path) -> Iterator[tuple[int, bytes | Problem]]:
+def lines_in(path: Path) -> Iterator[tuple[int, bytes | Problem]]:
     """Yield the lines of a file with their numbers, never more than LONGEST bytes at a time."""
     if not path.is_file():
         what = "a folder" if path.is_dir() else "no such file"
@@ -274,9 +274,10 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes | Problem]]:
         ) from problem
 
 
-def _parsed(
+def parsed(
     items: Iterable[tuple[int, object]], labels: int | None, tolerance: float
 ) -> Iterator[TeacherRecord | Problem]:
+    """Yield a record, or what is wrong with it, for each numbered line, dict or record."""
     for line, item in items:
         if isinstance(item, Problem):
             yield item
@@ -319,7 +320,7 @@ def _record(
     return record
 
 
-def _collected(items: Iterable[TeacherRecord | Problem]) -> Records:
+def collected(items: Iterable[TeacherRecord | Problem]) -> Records:
     """Gather records; a note that comes again is counted, not repeated."""
     records: list[TeacherRecord] = []
     problems: list[Problem] = []

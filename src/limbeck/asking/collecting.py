@@ -16,7 +16,7 @@ from limbeck.asking.in_flight import Progress, ask_all
 from limbeck.asking.keys import Key
 from limbeck.asking.prompts import AskedForm, Parameters, Question, prompts_from, questions
 from limbeck.checks import ArgumentError
-from limbeck.records import Problem, TeacherRecord, _collected, write_records
+from limbeck.records import Problem, TeacherRecord, collected, write_records
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ def _written(
             yield item
 
     write_records(out, records())
-    told = _collected(problems).problems
+    told = collected(problems).problems
     numbers = [0, *(question.number for question in found)]
     return dict(+privileges), [
         Problem(numbers[one.line], one.kind, one.text, one.left_out, one.lines)

@@ -14,7 +14,7 @@ from limbeck.asking.rows import Row, rows_of
 from limbeck.asking.vocabulary import vocabulary_of
 from limbeck.checks import ArgumentError, check_choice
 from limbeck.record_lines import TOLERANCE
-from limbeck.records import Problem, Records, TeacherRecord, _collected, _parsed
+from limbeck.records import Problem, Records, TeacherRecord, collected, parsed
 from limbeck.teacher_record import RecordError
 
 
@@ -74,7 +74,7 @@ def import_records(
     Source:
         Derived.
     """
-    return _collected(
+    return collected(
         imported(
             source,
             form=form,
@@ -160,7 +160,7 @@ def _imported(
 
 
 def _own(line: int, row: Mapping[str, Any], how: How) -> Iterator[TeacherRecord | Problem]:
-    for item in _parsed([(line, row)], how.labels, how.tolerance):
+    for item in parsed([(line, row)], how.labels, how.tolerance):
         if isinstance(item, TeacherRecord):
             yield dataclasses.replace(item, line=line)
         else:

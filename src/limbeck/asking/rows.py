@@ -9,7 +9,7 @@ from typing import Any
 
 from limbeck.checks import DataError
 from limbeck.record_lines import decoded
-from limbeck.records import Problem, _lines
+from limbeck.records import Problem, lines_in
 from limbeck.teacher_record import RecordError, shown
 
 
@@ -47,7 +47,7 @@ def _no_row(line: int, row: object) -> Problem:
 
 
 def _json_lines(path: Path) -> Iterator[Row]:
-    for line, raw in _lines(path):
+    for line, raw in lines_in(path):
         if isinstance(raw, Problem):
             yield line, raw
             continue
