@@ -1,6 +1,6 @@
 """How many stored views a student needs: its accuracy and cost with 1, 4, 8, 16 and a live teacher.
 
-RESULT
+Not run in full yet: there is no result.
 
     python benchmarks/store_views.py [--seeds 3] [--workers 2] [--quick]
 
