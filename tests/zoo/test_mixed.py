@@ -70,6 +70,11 @@ def test_cutmix_pastes_one_box_with_the_rest_of_the_share():
     assert all(len(part.unique()) <= 2 for part in made[:50])
     # Without the cut at the border the mean share of a uniform lambda would be 1/2.
     assert 0.25 < boxes.double().mean().item() < 0.5
+    # A box is anywhere: where it lies in one direction says nothing of the other.
+    some = boxes.flatten(1).any(1)
+    places = torch.arange(16.0)
+    middles = [(line * places).sum(1)[some] / line.sum(1)[some] for line in (rows, columns)]
+    assert torch.corrcoef(torch.stack(middles))[0, 1].abs().item() < 4 / some.sum().item() ** 0.5
 
 
 def test_some_images_stay_as_they_are():
@@ -83,6 +88,8 @@ def test_both_images_are_augmented_before():
     index, view = torch.arange(8), torch.full((8,), 2)
     inner = CropFlip(padding=1)
     plain = Mixed(images, inner=inner)(images, index, view)
+    before = inner(images, index, view)
+    assert plain.equal(Mixed(before)(before, index, view))
     # Where the share of the other is zero, only the inner augmentation is left.
     alone = Mixed(images, inner=inner, share=1e-12)(images, index, view)
     assert torch.allclose(alone, inner(images, index, view).float() / 255)
@@ -113,6 +120,7 @@ def test_a_store_of_mixed_images_is_exact_and_labels_may_not_count(tmp_path):
             lb.distill(network(), guide, given, weight=weight, force=True, views=3, **options)
             for guide in (store, teacher)
         )
+        assert not any("labels are not mixed" in text for text in stored.record.warnings)
         for name, curve in live.record.curves.items():
             assert stored.record.curves[name] == pytest.approx(curve, rel=1e-5), name
     other = data.viewed(Mixed(images, kind="cutmix", seed=1))
