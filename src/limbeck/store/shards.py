@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -19,13 +18,12 @@ from limbeck.store.folder import shard_path
 from limbeck.store.manifest import Manifest
 
 
+# To gather from one more shard costs as much as to copy so many rows one by one.
+ROWS_A_SHARD = 16
+
+
 class Shards:
     """All shards of a store, each mapped when it is first read.
-
-    The maps lie anywhere in memory. A column is read through one tensor that begins with the lowest
-    map and ends with the highest, whose "rows" begin at every element: so the rows of a batch are
-    gathered from any number of shards at once, for as little as from one array. Gaps between the
-    maps are part of that tensor and never touched, as indices are made of valid rows alone.
 
     Args:
         folder: The store's folder.
@@ -39,7 +37,7 @@ class Shards:
         self._shard_rows = plan.shard_rows
         self._shards_a_view = math.ceil(plan.rows / plan.shard_rows)
         self._columns = plan.columns
-        self._maps = _Maps({}, self._columns, len(self._shards))
+        self._known: dict[int, Mapped] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the maps out: whoever unpickles this maps the files anew."""
@@ -61,59 +59,58 @@ class Shards:
             view: View of each, within the store; None for the first of all.
             names: Columns.
         """
-        local = index.numpy()
-        shard: Any = 0
+        shard, local = np.zeros(len(index), np.int64), index
         if self._shards_a_view > 1:
-            shard = local // self._shard_rows
-            local = local - shard * self._shard_rows
-        if view is not None and len(self._shards) > 1:
+            place = index.numpy()
+            shard = place // self._shard_rows
+            local = torch.from_numpy(place - shard * self._shard_rows)
+        if view is not None:
             shard = shard + view.numpy() * self._shards_a_view
-        maps = self._maps
-        if not (maps.are_all or (maps.known and maps.has[shard].all())):
-            maps = self._mapped(np.unique(shard).tolist() or [0])
-        found: dict[str, Tensor] = {}
-        for name in names:
-            through, shape = maps.through[name], self._columns[name].shape
-            begins = through.begins[shard] + local * through.width
-            rows = through.tensor.index_select(0, torch.from_numpy(begins))
-            found[name] = rows if len(shape) == 1 else rows.view(len(local), *shape)
+        if not len(shard) or (shard == shard[0]).all():
+            only = self._mapped(int(shard[0]) if len(shard) else 0)
+            return {name: only.columns[name].index_select(0, local) for name in names}
+        different = np.unique(shard)
+        if len(different) * ROWS_A_SHARD > len(shard):
+            return {name: self._one_by_one(shard.tolist(), local, name) for name in names}
+        return self._by_shard(different.tolist(), shard, local, names)
+
+    def _by_shard(
+        self, numbers: list[int], shard: np.ndarray, local: Tensor, names: Sequence[str]
+    ) -> dict[str, Tensor]:
+        """Return rows, all of a shard at once."""
+        found = {name: self._empty(name, len(shard)) for name in names}
+        for number in numbers:
+            places = torch.from_numpy(np.flatnonzero(shard == number))
+            mapped, rows = self._mapped(number), local[places]
+            for name in names:
+                found[name].index_copy_(0, places, mapped.columns[name].index_select(0, rows))
         return found
 
-    def _mapped(self, numbers: list[int]) -> _Maps:
-        known = dict(self._maps.known)
-        for number in numbers:
+    def _one_by_one(self, shards: list[int], local: Tensor, name: str) -> Tensor:
+        """Return rows copied one after another, which is faster where few are of one shard."""
+        found, size = self._empty(name, len(shards)), self._columns[name].row_bytes
+        target = memoryview(found.view(-1).view(torch.uint8).numpy().data)
+        for place, (shard, row) in enumerate(zip(shards, local.tolist(), strict=True)):
+            mapped = self._known.get(shard) or self._mapped(shard)
+            begin = mapped.begins[name] + row * size
+            target[place * size : (place + 1) * size] = mapped.bytes[begin : begin + size]
+        return found
+
+    def _empty(self, name: str, rows: int) -> Tensor:
+        column = self._columns[name]
+        return torch.empty((rows, *column.shape), dtype=DTYPES[column.dtype])
+
+    def _mapped(self, number: int) -> Mapped:
+        known = self._known.get(number)
+        if known is None:
             shard = self._shards[number]
-            known[number] = known.get(number) or Mapped(
+            known = self._known[number] = Mapped(
                 shard_path(self.folder, shard),
                 self.manifest.shards[shard.name].bytes,
                 len(shard),
                 self._columns,
             )
-        # Replaced at once: another thread that reads has all of the old or all of the new. If both
-        # map something one of them is forgotten, and mapped again when it is needed.
-        self._maps = maps = _Maps(known, self._columns, len(self._shards))
-        return maps
-
-
-class _Maps:
-    """The shards that are mapped.
-
-    Attributes:
-        known: Each by its number.
-        has: Which these are.
-        are_all: Whether these are all.
-        through: How each column is read.
-    """
-
-    def __init__(
-        self, known: Mapping[int, Mapped], columns: Mapping[str, Column], shards: int
-    ) -> None:
-        self.known, self.are_all = known, len(known) == shards
-        self.has = np.zeros(shards, dtype=bool)
-        self.has[list(known)] = True
-        self.through = {
-            name: _Through(column, name, known, shards) for name, column in columns.items() if known
-        }
+        return known
 
 
 class Mapped:
@@ -129,17 +126,20 @@ class Mapped:
         StoreError: If the file is absent or another one.
 
     Attributes:
-        begins: Where each column begins in memory.
-        end: Where the map ends.
+        bytes: The whole file.
+        begins: Where in it each column begins.
+        columns: Each as a tensor on the map.
     """
 
     def __init__(self, path: Path, size: int, rows: int, columns: Mapping[str, Column]) -> None:
         check_size(path, size)
         # Python's map and numpy's keep a descriptor open for each shard; this one does not.
-        self.storage = torch.UntypedStorage.from_file(str(path), shared=False, nbytes=size)
-        raw = torch.empty(0, dtype=torch.uint8).set_(self.storage)  # pyright: ignore[reportArgumentType]
+        storage = torch.UntypedStorage.from_file(str(path), shared=False, nbytes=size)
+        raw = torch.empty(0, dtype=torch.uint8).set_(storage)  # pyright: ignore[reportArgumentType]
         header, data = _header(raw, path)
+        self.bytes = memoryview(raw.numpy().data)
         self.begins: dict[str, int] = {}
+        self.columns: dict[str, Tensor] = {}
         for name, column in columns.items():
             shape, itemsize = [rows, *column.shape], DTYPES[column.dtype].itemsize
             found = header.get(name, {})
@@ -151,31 +151,9 @@ class Mapped:
                 or (data + begin) % itemsize
             ):
                 raise StoreError(_other(path, f"no {column.dtype} {name} of shape {shape}"))
-            self.begins[name] = self.storage.data_ptr() + data + begin
-        self.end = self.storage.data_ptr() + size
-
-
-class _Through:
-    """One tensor through all maps, for a column.
-
-    Attributes:
-        tensor: Row i begins with element i behind the lowest map.
-        begins: Row with which each shard begins.
-        width: Elements of a row of the store.
-    """
-
-    def __init__(self, column: Column, name: str, maps: Mapping[int, Mapped], shards: int) -> None:
-        dtype = DTYPES[column.dtype]
-        low = min(mapped.begins[name] for mapped in maps.values())
-        high = max(mapped.end for mapped in maps.values())
-        self.width = math.prod(column.shape)
-        self.begins = np.zeros(shards, dtype=np.int64)
-        for number, mapped in maps.items():
-            self.begins[number] = (mapped.begins[name] - low) // dtype.itemsize
-        elements = (high - low) // dtype.itemsize
-        memory = (ctypes.c_char * (elements * dtype.itemsize)).from_address(low)
-        flat = torch.frombuffer(memory, dtype=dtype)
-        self.tensor = flat.as_strided((elements - self.width + 1, self.width), (1, 1))
+            self.begins[name] = data + begin
+            flat = raw[data + begin : data + stop]
+            self.columns[name] = flat.view(DTYPES[column.dtype]).view(shape)
 
 
 def check_size(path: Path, size: int) -> None:
