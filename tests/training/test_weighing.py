@@ -198,11 +198,12 @@ def test_adamw_has_its_own_metric(monkeypatch):
     )
 
 
-def test_epochs_of_augmented_rows_are_not_the_same_rows():
+@pytest.mark.parametrize(("views", "steps"), [(None, None), (2, None), (1, 1)])
+def test_epochs_of_augmented_rows_are_not_the_same_rows_but_in_one_view(views, steps):
     adaptive = Seen()
     shifted = Data(double(16), augment=lambda inputs, index, view: inputs + 0.0)
-    run(adaptive, shifted, epochs=1)
-    assert [told["steps_per_epoch"] for told in adaptive._told] == [None]
+    run(adaptive, shifted, epochs=1, views=views)
+    assert [told["steps_per_epoch"] for told in adaptive._told] == [steps]
 
 
 def test_a_resumed_run_is_bit_identical(tmp_path, monkeypatch):

@@ -25,6 +25,7 @@ from limbeck.report.weights import FIGURES
 from limbeck.training.accelerating import accelerator_for
 from limbeck.training.freezing import parts_of, put_to_rest
 from limbeck.training.preflight import first_batch, run_student, run_teacher
+from limbeck.training.schedule import repeats_rows
 from limbeck.training.teachers import LiveTeacher, teachers_of
 from limbeck.training.terms import layers_of, weights_of
 from limbeck.weighting.measuring.problem import loss_module
@@ -100,7 +101,7 @@ def run_weigh(wanted: Wanted, out: Path | None, *, as_json: bool) -> None:
     if wanted.held_out and held_out is None:
         notes.append(f"{material.name} has no validation rows: nothing is said about unseen data.")
     epoch = None
-    if material.train.augment is None:
+    if repeats_rows(material.train, recipe.training.views):
         epoch = -(-len(material.train) // setting.batch_size)
         notes.append(
             f"an epoch takes each row once, in {epoch:,} steps: the noise at its end counts, which "

@@ -35,6 +35,7 @@ from limbeck.training.schedule import (
     first_of_rank,
     loss_factor,
     rate_factor,
+    repeats_rows,
 )
 from limbeck.training.step import Step
 from limbeck.training.weighing import Weighing
@@ -112,8 +113,8 @@ class Loop:
 
     def weigh(self, adaptive: AdaptiveWeight) -> None:
         """Let the distillation weight be chosen while training."""
-        epoch = self.order.steps_per_epoch if self.data.augment is None else None
-        plan = (self.steps, epoch)
+        same = repeats_rows(self.data, self.options.views)
+        plan = (self.steps, self.order.steps_per_epoch if same else None)
         self.weighing = Weighing(self.inner, adaptive, self.options, plan, self._autocast)
 
     def run(self) -> None:

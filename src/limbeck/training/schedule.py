@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from limbeck.checks import DataError
+from limbeck.data import Data
 from limbeck.randomness import derive_seed, generator, keyed_uniform
 from limbeck.training.options import Options
 
@@ -91,3 +92,8 @@ def views_of(index: Tensor, epoch: int, options: Options, seed: int) -> Tensor:
         return torch.full_like(index, epoch % options.views)
     drawn = keyed_uniform(derive_seed(seed, "views"), index, torch.full_like(index, epoch), 1)
     return (drawn[:, 0].double() * options.views).long()
+
+
+def repeats_rows(data: Data, views: int | None) -> bool:
+    """Say whether every epoch takes the same inputs: none is augmented, or all in one view."""
+    return data.augment is None or views == 1
