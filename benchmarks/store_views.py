@@ -1,8 +1,8 @@
 """How many stored views a student needs: its accuracy and cost with 1, 4, 8, 16 and a live teacher.
 
-Three seeds: 85.13 % with one view, 85.46, 85.42, 85.44 with 4, 8, 16, 85.36 live (a new view each of
-40 epochs); paired differences to live -0.23 [-0.78, 0.32], 0.09 [-0.37, 0.55], 0.06 [-0.25, 0.37],
-0.08 [-0.16, 0.32] points (results/store_views.json).
+Three seeds: 85.13 % right with one view, 85.46, 85.42 and 85.44 with 4, 8 and 16, 85.36 live (a new
+view in each of 40 epochs); paired differences to live -0.23 [-0.78, 0.32], 0.09 [-0.37, 0.55],
+0.06 [-0.25, 0.37], 0.08 [-0.16, 0.32] points (results/store_views.json).
 
     python benchmarks/store_views.py [--seeds 3] [--workers 2] [--quick]
 
