@@ -20,7 +20,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import common
@@ -28,6 +27,7 @@ import numpy as np
 import predicted_plateaus
 import privilege_curves
 import torch
+from pages import made_on, number, span, table, write_page
 
 from limbeck.report.comparison import mean_estimate
 from limbeck.teacher_record import PRIVILEGES
@@ -111,15 +111,6 @@ def groups(rows: Sequence[Row]) -> dict[str, list[Row]]:
     return found
 
 
-def number(value: float) -> str:
-    """Return three digits."""
-    return f"{value:#.3g}".rstrip(".")
-
-
-def span(ends: Sequence[float]) -> str:
-    return "[" + ", ".join(number(end) for end in ends) + "]"
-
-
 def estimate(one: Mapping[str, Any]) -> str:
     return f"{number(one['value'])} {span([one['lower'], one['upper']])}"
 
@@ -131,12 +122,6 @@ def foreseen(row: Row) -> str:
         value = f"**{value}**"
     ends = row["predicted_interval"]
     return value if ends is None else f"{value} {span(ends)}"
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table in Markdown."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def summary_table(summaries: Mapping[str, Mapping[str, Any]]) -> str:
@@ -233,24 +218,6 @@ def plan_table(rows: Sequence[Row]) -> str:
     return table([*head, *more], lines)
 
 
-def replaced(text: str, parts: Mapping[str, str]) -> str:
-    """Return a page with each part between its two markers."""
-    for name, part in parts.items():
-        begin, end = f"<!-- begin {name} -->\n", f"<!-- end {name} -->"
-        if text.count(begin) != 1 or text.count(end) != 1:
-            raise SystemExit(f"expected one {begin.strip()} and one {end} in the page")
-        before, rest = text.split(begin)
-        text = f"{before}{begin}\n{part}\n\n{end}{rest.split(end)[1]}"
-    return text
-
-
-def made_on(name: str, source: Mapping[str, Any]) -> str:
-    """Return a line on where a result comes from."""
-    machine = source["hardware"]
-    versions = ", ".join(f"{key} {value}" for key, value in source["versions"].items())
-    return f"{name}: {machine['cores']} cores of an {machine['processor']}; {versions}."
-
-
 def main() -> None:
     torch.set_num_threads(1)
     stored = {
@@ -306,10 +273,6 @@ def main() -> None:
         },
     )
     print(summary_table(summaries), line, sep="\n\n")
-
-
-def write_page(path: Path, parts: Mapping[str, str]) -> None:
-    path.write_text(replaced(path.read_text("utf8"), parts), encoding="utf8")
 
 
 if __name__ == "__main__":

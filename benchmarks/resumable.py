@@ -46,6 +46,8 @@ def carry_out(
             out.write("\n")  # a kill left half a line, which would swallow the next one
         jobs = [pool.submit(run, one) for one in todo]
         for number, job in enumerate(as_completed(jobs), 1):
+            if job.exception() is not None:  # else the others would be run, and not written
+                pool.shutdown(cancel_futures=True)
             row = job.result()
             found[key(row)] = row
             out.write(json.dumps(row) + "\n")

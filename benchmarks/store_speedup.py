@@ -8,7 +8,7 @@ resnet8x4 12.3 / 12.6 / 35, 1.02 [0.99, 1.06], 2.8 of 3.0; resnet50 to mobilenet
 arithmetic). Reader, microseconds a batch of 64 and 512 rows: fp32 25 and 65 (``.npy`` 12, 63), fp16
 25 and 46 (20, 127), a file a row 14,812 and 114,550. results/store_speedup.json.
 
-    python benchmarks/store_speedup.py [--data DIR] [--quick]
+    python benchmarks/store_speedup.py [--data DIR] [--quick | --reader]
 
 DIR holds cifar100 (any form that limbeck reads); without it images are random, which changes no
 time. Each side is ``limbeck.distill`` over one epoch of 2,000 augmented images in batches of 64;
@@ -25,6 +25,7 @@ for each row. All files are in memory (the page cache): what is compared is the 
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
 import time
 from collections.abc import Callable
@@ -33,7 +34,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import ratio, summary, write
+from common import RESULTS, ratio, summary, write
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -195,21 +196,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, help="folder of cifar100")
     parser.add_argument("--quick", action="store_true", help="a look at the script itself")
+    parser.add_argument("--reader", action="store_true", help="the reader anew, the pairs stay")
     o = parser.parse_args()
     turns, rows = (1, 128) if o.quick else (TURNS, ROWS)
     pairs = dict(list(PAIRS.items())[: 1 if o.quick else None])
     read = reader(2000 if o.quick else 50_000, 40 if o.quick else 2000)
-    data = images(o.data, rows)
-    found = {name: pair(names, data, turns) for name, names in pairs.items()}
-    for name, one in found.items():
-        print(
-            f"{name}: stored / none {one['stored_over_none']['value']:.3f} (target {TARGET}), "
-            f"live / stored {one['live_over_stored']['value']:.2f} (bound {one['bound']:.1f})"
-        )
-    for size in (64, 512):
-        middle = {side: one["median"] for side, one in read[f"batch {size}"].items()}
-        print(f"batch {size}: " + ", ".join(f"{side} {t:.0f} us" for side, t in middle.items()))
-    if not o.quick:
+    if o.reader:
+        before = json.loads((RESULTS / "store_speedup.json").read_text("utf8"))
+        settings, found = before["settings"], before["pairs"]
+    else:
+        data = images(o.data, rows)
+        found = {name: pair(names, data, turns) for name, names in pairs.items()}
         settings = {
             "rows": rows, "batch_size": BATCH_SIZE, "turns": turns, "views": VIEWS,
             "images": "cifar100" if o.data else "random", "threads": torch.get_num_threads(),
@@ -219,6 +216,15 @@ def main() -> None:
                 "least_speed_at_512": LEAST_SPEED,
             },
         }  # fmt: skip
+    for name, one in found.items():
+        print(
+            f"{name}: stored / none {one['stored_over_none']['value']:.3f} (target {TARGET}), "
+            f"live / stored {one['live_over_stored']['value']:.2f} (bound {one['bound']:.1f})"
+        )
+    for size in (64, 512):
+        middle = {side: one["median"] for side, one in read[f"batch {size}"].items()}
+        print(f"batch {size}: " + ", ".join(f"{side} {t:.0f} us" for side, t in middle.items()))
+    if not o.quick:
         write("store_speedup", {"settings": settings, "pairs": found, "reader": read})
 
 

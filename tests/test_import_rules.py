@@ -15,8 +15,9 @@ FOUNDATIONS = frozenset(
 BARE = frozenset({"types", "checks"})  # import nothing of ours
 GROUND = frozenset({"losses", "information", "limits", "store", "students", "zoo", "asking"})
 BELOW = {
-    "cli": FOUNDATIONS | GROUND | {"report", "training", "weighting"},
+    "cli": FOUNDATIONS | GROUND | {"report", "forecasting", "training", "weighting"},
     "report": FOUNDATIONS,
+    "forecasting": FOUNDATIONS | (GROUND - {"zoo"}) | {"training", "weighting"},
     "training": FOUNDATIONS | (GROUND - {"zoo"}) | {"weighting"},
     "weighting": FOUNDATIONS | {"losses"},
     **dict.fromkeys(GROUND, FOUNDATIONS),
@@ -142,6 +143,11 @@ def test_exceptions_are_used():
         ("limbeck.report.html", "from limbeck.training.loop import Loop"),
         ("limbeck.report.html", "from limbeck.losses import KD"),
         ("limbeck.weighting.measuring.moments", "from limbeck.information import pid"),
+        ("limbeck.report.html", "from limbeck.forecasting.result import Forecast"),
+        ("limbeck.training.loop", "from limbeck.forecasting.forecast import forecast"),
+        ("limbeck.forecasting.forecast", "from limbeck.cli.main import app"),
+        ("limbeck.forecasting.forecast", "from limbeck.report import html"),
+        ("limbeck.forecasting.forecast", "from limbeck.zoo.data import sets"),
         ("limbeck.training.loop", "from limbeck.zoo.data import sets"),
         (
             "limbeck.training.loop",
@@ -174,6 +180,11 @@ def test_a_violation_is_found(module, source):
     ("module", "source"),
     [
         ("limbeck.cli.train", "from limbeck.zoo.data import sets\nfrom limbeck.report import html"),
+        ("limbeck.cli.forecasting", "from limbeck.forecasting.forecast import forecast"),
+        (
+            "limbeck.forecasting.forecast",
+            "from limbeck.training.measure import measure\nfrom limbeck.weighting import theory",
+        ),
         ("limbeck.training.loop", "from limbeck.losses.kd import KD\nimport numpy"),
         ("limbeck.losses.kd", "from limbeck.losses.pairs import check\nimport math, torch"),
         ("limbeck.losses.kd", "from .pairs import check\nfrom . import match"),

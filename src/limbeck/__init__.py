@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from limbeck import losses as losses
     from limbeck.data import Data as Data
     from limbeck.estimates import Estimate as Estimate
+    from limbeck.forecasting.forecast import forecast as forecast
+    from limbeck.forecasting.result import Forecast as Forecast
     from limbeck.information import (
         PID as PID,
         broja_pid as broja_pid,
@@ -118,6 +120,8 @@ _HOME = {
     "losses": "limbeck.losses",
     "Data": "limbeck.data",
     "Estimate": "limbeck.estimates",
+    "forecast": "limbeck.forecasting.forecast",
+    "Forecast": "limbeck.forecasting.result",
     "PID": "limbeck.information",
     "PIDEstimate": "limbeck.information.pid_estimate",
     "broja_pid": "limbeck.information",

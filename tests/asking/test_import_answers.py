@@ -241,7 +241,7 @@ def test_bytes_settle_what_strings_cannot():
 
 
 def test_a_tokenizer_of_transformers_encodes_prompts_too():
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
     letters = {"\u0120": 0, "h": 1, "i": 2, "\u00c3": 3, "\u00a9": 4, "[U]": 5, "\u0120h": 6}
@@ -260,6 +260,11 @@ def test_a_tokenizer_of_transformers_encodes_prompts_too():
     read = import_records([text_only], tokenizer=tokenizer)
     assert [(one.input, one.label) for one in read] == [((1,), 6), ((1, 6), 2)]
     assert [problem.kind for problem in read.problems] == ["retokenized"]
+    # A token that opens every text stands before the prompt, and not before the answer.
+    inner.post_processor = processors.TemplateProcessing("[U] $A", special_tokens=[("[U]", 5)])
+    opening = PreTrainedTokenizerFast(tokenizer_object=inner, additional_special_tokens=["[U]"])
+    read = import_records([text_only], tokenizer=opening)
+    assert [(one.input, one.label) for one in read] == [((5, 1), 6), ((5, 1, 6), 2)]
 
 
 def test_sentencepiece_spelling_is_understood():

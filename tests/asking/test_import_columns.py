@@ -201,3 +201,9 @@ def test_parquet_without_pyarrow_says_what_to_do(tmp_path, monkeypatch):
         import_records(tmp_path / "a.parquet", columns=Columns())
     with pytest.raises(DataError, match=r"folder of \.parquet files"):
         import_records(tmp_path / "..", columns=Columns())
+
+
+def test_labels_of_the_next_place_need_a_column_of_their_own():
+    """Without one a token would be the label of the context that ends with it."""
+    with pytest.raises(ArgumentError, match='expected `label` with labels_aligned="next"'):
+        Columns(labels_aligned="next")

@@ -168,3 +168,11 @@ def test_the_table_says_what_follows():
     unseen = ProbeResult("h", "m", "chat", True, 20)
     assert unseen.censored is None
     assert ProbeResult("h", "m", "chat", False).censored is False
+
+
+def test_a_limit_of_requests_is_no_refusal(serve):
+    """It says nothing about what was asked, so that a cap read off it would be wrong."""
+    server = serve(faults=["", "", "429"])
+    with pytest.raises(EndpointError, match="status 429"):
+        look(server, retries=0)
+    assert look(serve(faults=["", "", "500"]), retries=0).top_cap == 0

@@ -35,10 +35,10 @@ def test_plans_are_finite_and_in_order_everywhere(options):
                     made = plan(
                         inputs=inputs, labels=labels, error=error, confidence=confidence, **options
                     )
-                    _in_order(made)
+                    _check_order(made)
 
 
-def _in_order(made):
+def _check_order(made):
     json.dumps(made.to_dict(), allow_nan=False)
     enough = [one.sufficient for one in made.privileges]
     for one in made.privileges:

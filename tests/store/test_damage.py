@@ -64,6 +64,12 @@ def test_a_truncated_shard(folder, shard, size):
     assert [fault.shard for fault in verify(folder)] == [SHARD]
 
 
+def test_a_shard_that_has_grown(folder, shard):
+    shard.write_bytes(shard.read_bytes() + b"x")
+    with pytest.raises(StoreError, match=f"{SHARD}.safetensors: .* bytes in the place of"):
+        TeacherStore.open(folder)
+
+
 def test_a_truncated_shard_of_an_open_store(folder, shard):
     store = TeacherStore.open(folder)
     os.truncate(shard, 100)
@@ -240,3 +246,80 @@ def test_errors_name_both_sides_and_what_to_do(folder, shard):
     with pytest.raises(StoreError) as caught:
         TeacherStore.open(folder)
     assert re.fullmatch(r".*: expected .*; got .*\. .*\.", str(caught.value))
+
+
+def _moved(name, begin, stop):
+    """Return what moves a column's stretch of the file by so many bytes at either end."""
+
+    def change(header):
+        old = header[name]["data_offsets"]
+        return header | {name: header[name] | {"data_offsets": [old[0] + begin, old[1] + stop]}}
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _moved("logits", 0, -4),
+        _moved("logits", -4, 0),
+        _moved("logits", -1, -1),
+        _moved("features.body.pool", -8, -8),
+        lambda header: header | {"logits": [5]},
+        lambda header: header | {"logits": header["logits"] | {"data_offsets": [0]}},
+        lambda header: header | {"logits": header["logits"] | {"data_offsets": ["0", "560"]}},
+        lambda header: header | {"logits": header["logits"] | {"data_offsets": 560}},
+        lambda header: header | {"logits": header["logits"] | {"data_offsets": [0.0, 560.0]}},
+    ],
+    ids=[
+        "shorter",
+        "longer",
+        "between two numbers",
+        "in the header",
+        "no object",
+        "one offset",
+        "texts",
+        "a number",
+        "floats",
+    ],
+)
+def test_a_header_of_other_things(folder, shard, change):
+    contents = shard.read_bytes()
+    length = int.from_bytes(contents[:8], "little")
+    told = json.dumps(change(json.loads(contents[8 : 8 + length])), separators=(",", ":")).encode()
+    told = told.ljust(-(-len(told) // 8) * 8)
+    made = len(told).to_bytes(8, "little") + told + contents[8 + length :]
+    shard.write_bytes(made[: len(contents)].ljust(len(contents), b"\0"))
+    with pytest.raises(
+        StoreError, match=f"{SHARD}.safetensors: .* got no float32 (logits|features)"
+    ):
+        TeacherStore.open(folder).read(torch.arange(ROWS), 1)
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        b"\xff" * 8,
+        (2**40).to_bytes(8, "little"),
+        (1200).to_bytes(8, "little") + b"[" * 1200,
+        (2).to_bytes(8, "little") + b"[]",
+    ],
+    ids=["endless", "long", "deep", "a list"],
+)
+def test_the_length_of_a_header(folder, shard, start):
+    contents = shard.read_bytes()
+    shard.write_bytes(start + contents[len(start) :])
+    with pytest.raises(StoreError, match=f"{SHARD}.safetensors: .* got no header of safetensors"):
+        TeacherStore.open(folder).read(torch.arange(ROWS), 1)
+
+
+def test_a_shard_that_the_system_does_not_map(folder, monkeypatch):
+    """Without the right to read it, or with as many maps as a process may have."""
+
+    def refused(*_, **__):
+        raise RuntimeError("unable to mmap 100 bytes from file <x>: Cannot allocate memory (12)")
+
+    store = TeacherStore.open(folder)
+    monkeypatch.setattr(torch.UntypedStorage, "from_file", refused)
+    with pytest.raises(StoreError, match=r"r00000000\.safetensors: .*Cannot allocate memory"):
+        store.read(torch.arange(3))

@@ -230,3 +230,18 @@ def test_part_of_the_columns():
     columns = encode(teacher(), INDEX, 0, keep)
     assert decode({"features.layer": columns["features.layer"]}, keep).logits is None
     assert decode({"logits": columns["logits"]}, keep).features == {}
+
+
+def test_a_row_in_which_no_class_can_be():
+    """Its softmax is NaN, which no kind may hand on."""
+    outputs = teacher()
+    outputs.logits[7] = -math.inf
+    for keep in ("logits", "top_k", "sampled_counts"):
+        settings = {"k": 2} if keep == "top_k" else {}
+        with pytest.raises(StoreError, match=r"finite logits; .* first for sample 7"):
+            encode(outputs, INDEX, 0, Keep.of(keep, **settings))
+
+
+def test_batches_of_several_lengths_are_named():
+    with pytest.raises(StoreError, match=r"logits of one shape .* got \[5, 3\] and \[6, 3\]"):
+        stacked([{"logits": torch.zeros(2, 5, 3)}, {"logits": torch.zeros(2, 6, 3)}])

@@ -64,6 +64,40 @@ def test_any_rows_in_any_order(folder, data):
     assert found.answers is None
 
 
+@pytest.mark.parametrize("shard_rows", [8, 20, 25, 50])  # 7, 3, 2 and 1 of them a view
+def test_rows_gathered_by_shard_and_one_by_one(tmp_path, monkeypatch, shard_rows):
+    keep = Keep.of("top_k+features", k=3, dtype="fp16")
+    store = TeacherStore.open(write_store(tmp_path, plan_of(keep, views=3, shard_rows=shard_rows)))
+    generator = torch.Generator().manual_seed(0)
+    index = torch.randint(ROWS, (400,), generator=generator)
+    view = torch.randint(3, (400,), generator=generator)
+    expected = encode(said(index, view), index, view, keep)
+    for rows_a_shard in (0, shards.ROWS_A_SHARD, 10**9):
+        monkeypatch.setattr(shards, "ROWS_A_SHARD", rows_a_shard)
+        found = store.read(index, view)
+        assert found.keys() == expected.keys()
+        for name, values in expected.items():
+            assert torch.equal(found[name], values)
+    assert torch.equal(store.read(index, 1)["labels"], _labels(index, 1, keep))
+    assert torch.equal(store.read(index)["labels"], _labels(index, 0, keep))
+
+
+def _labels(index, view, keep):
+    return encode(said(index, view), index, view, keep)["labels"]
+
+
+def test_few_rows_of_a_shard_are_copied_one_by_one(folder, monkeypatch):
+    ways, by_shard = [], shards.Shards._by_shard
+    monkeypatch.setattr(
+        shards.Shards, "_by_shard", lambda *given: ways.append(given[1]) or by_shard(*given)
+    )
+    store = TeacherStore.open(folder)
+    store.read(torch.tensor([0, 9]).repeat(15))
+    assert ways == []
+    store.read(torch.tensor([0, 9]).repeat(16))
+    assert ways == [[0, 1]]
+
+
 _OPEN = {}
 
 
@@ -180,9 +214,11 @@ def test_copies_never_change_the_store(folder):
     before = store.manifest
     store.read(index, 1)["logits"].zero_()
     store(batch_of(index)).features["map"].zero_()
+    store._shards._mapped(2).columns["logits"].zero_()  # nor does who writes to the map itself
+    store = TeacherStore.open(folder)
     assert torch.equal(store.read(index, 1)["logits"], said(index, 1).logits)
     assert store.verify() == []
-    assert store.manifest is before
+    assert store.manifest == before
 
 
 def test_serving_less(folder):
@@ -221,6 +257,7 @@ def test_shards_are_mapped_when_they_are_read(folder):
     for view in range(3):
         store.read(torch.arange(ROWS), view)
     assert len(mapped()) == 21
+    assert store._shards._mapped(3) is store._shards._mapped(3)
     assert len(os.listdir("/proc/self/fd")) == descriptors  # noqa: PTH208
     del store
     gc.collect()

@@ -349,3 +349,12 @@ def test_plans_that_make_no_sense():
         Plan.of(Keep(), {"logits": torch.zeros(2, 0)}, fingerprints())
     with pytest.raises(ArgumentError, match="`rank` from 0 to `ranks` - 1; got 2 of 2"):
         StoreWriter("never", plan_of(), 2, 2)
+
+
+def test_a_file_without_an_ending_among_the_shards_is_left_alone(tmp_path):
+    with StoreWriter(tmp_path, plan_of()) as writer:
+        write_missing(writer)
+        (tmp_path / "shards" / "notes").write_text("mine")
+        writer.finish()
+    assert (tmp_path / "shards" / "notes").read_text() == "mine"
+    assert not (tmp_path / "plan.json").exists()

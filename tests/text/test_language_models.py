@@ -102,6 +102,15 @@ def test_what_cannot_be_built_is_named(name, options, message):
         build(name, **options)
 
 
+@pytest.mark.parametrize(
+    ("contents", "message"), [("{", r"it cannot be read \("), ("[3]", "an object; got list")]
+)
+def test_a_configuration_that_is_none_is_named(tmp_path, contents, message):
+    (tmp_path / "config.json").write_text(contents)
+    with pytest.raises(ModelError, match=rf"config\.json: expected the configuration.*{message}"):
+        build(f"hf-config:{tmp_path}")
+
+
 def test_settings_that_reach_out_are_not_trusted():
     assert not is_trusted("hf-config:gpt2", {"trust_remote_code": True})
     assert not is_trusted("hf-config:a:b")

@@ -8,6 +8,7 @@ from helpers.small import rows
 from torch import nn
 
 import limbeck as lb
+from limbeck.checks import StoreError
 from limbeck.training.cache_plan import plan_cache
 
 
@@ -63,3 +64,35 @@ def test_features_alone_have_no_kinds(tmp_path):
     )  # fmt: skip
     assert found.kinds == ()
     assert found.columns == {"features.penultimate": "float32 [5]"}
+
+
+class Padded(Always):
+    """Marks the class that is never said by a large number, as language models do."""
+
+    def forward(self, x):
+        return super().forward(x).clamp_min(-1e9)
+
+
+def test_kinds_that_cannot_hold_the_numbers_are_no_choice(tmp_path):
+    found = plan_cache(Padded(), rows(20), tmp_path / "store", device="cpu")
+    logits = [kind.dtype for kind in found.kinds if kind.keep == "logits"]
+    assert logits == ["fp32", "bf16"]
+    with pytest.raises(StoreError, match="that fp16 can hold"):
+        plan_cache(Padded(), rows(20), tmp_path / "store", device="cpu", dtype="fp16")
+
+
+class Many(torch.utils.data.Dataset):
+    """More rows than float32 has whole numbers for."""
+
+    def __len__(self):
+        return 2**24 + 4
+
+    def __getitem__(self, index):
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        return torch.tensor([float(index % 7)])
+
+
+def test_the_last_of_many_rows(tmp_path):
+    found = plan_cache(Always(), Many(), tmp_path / "store", keep="hard_labels", device="cpu")
+    assert (found.rows, found.looked_at) == (2**24 + 4, 512)

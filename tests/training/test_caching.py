@@ -429,3 +429,14 @@ def test_resuming_with_another_store_is_refused(tmp_path):
     rounded = cached(tmp_path / "rounded", rows_plain(), dtype="fp16")
     with pytest.raises(CheckpointError, match="teacher_stores"):
         trained(rounded, rows_plain(), resume=True, **settings)
+
+
+def test_resuming_with_other_settings_of_a_kind_is_refused(tmp_path):
+    settings = {"loss": "top_k", "out": tmp_path / "run", "checkpoint_seconds": 0.0}
+    hot, cold = (
+        cached(tmp_path / str(heat), rows_plain(), keep="top_k", k=2, temperature=heat)
+        for heat in (4.0, 1.0)
+    )
+    trained(hot, rows_plain(), **settings)
+    with pytest.raises(CheckpointError, match="teacher_stores"):
+        trained(cold, rows_plain(), resume=True, **settings)

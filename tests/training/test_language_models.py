@@ -254,6 +254,8 @@ def test_tokens_beyond_the_vocabulary_and_the_context():
     ids = pattern(8, 6)
     with pytest.raises(DataError, match=r"student: expected token ids below 5.*got"):
         lb.distill(Tiny(vocabulary=5), None, {"input_ids": ids}, **TOKENS)
+    with pytest.raises(DataError, match=r"data: expected token ids from 0; got -100\. .*pad"):
+        lb.distill(Tiny(), None, {"input_ids": ids.where(ids > ids.min(), -100)}, **TOKENS)
     short = Tiny()
     short.config = type("Config", (), {"max_position_embeddings": 4})()
     with pytest.raises(DataError, match=r"teacher: expected at most 4 tokens a row.*got 6"):

@@ -7,7 +7,6 @@ import errno
 import json
 import os
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from limbeck.checks import StorageError
@@ -47,12 +46,7 @@ class AnswersFile:
     def __enter__(self) -> AnswersFile:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close it."""
         self._file.close()
 
@@ -78,8 +72,9 @@ class AnswersFile:
             if isinstance(problem, OSError):
                 raise self._error(problem) from None
             raise
-        self._places[key] = (self._end, len(raw))
-        self._end += len(raw)
+        # In this order: what Ctrl-C may cut off here is only that the answer is known.
+        start, self._end = self._end, self._end + len(raw)
+        self._places[key] = (start, len(raw))
 
     def read(self, key: str) -> dict[str, Any]:
         """Return the answer with this key."""

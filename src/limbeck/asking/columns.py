@@ -8,10 +8,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from limbeck.asking.expanding import How
+from limbeck.asking.expanding import How, checked
 from limbeck.asking.naming import Note, Top
 from limbeck.checks import ArgumentError, check_choice, nearest
-from limbeck.record_lines import SENTINELS, check_sums, two_laws
+from limbeck.record_lines import SENTINELS
 from limbeck.teacher_record import SLACK, RecordError, TeacherRecord, number, shown, whole
 
 
@@ -58,6 +58,11 @@ class Columns:
         """Check what can be checked without data."""
         check_choice("Columns", "aligned", self.aligned, ("next", "same"))
         check_choice("Columns", "labels_aligned", self.labels_aligned, ("next", "same"))
+        if self.label is None and self.labels_aligned == "next":
+            raise ArgumentError(
+                'Columns: expected `label` with labels_aligned="next"; got none: the text\'s own '
+                'tokens stand in their own places. Name the column of labels, or take "same".'
+            )
         if (self.top_labels is None) != (self.top_log_probabilities is None):
             raise ArgumentError(
                 "Columns: expected `top_labels` and `top_log_probabilities` together; got one of "
@@ -120,13 +125,7 @@ def records_of_row(
         labels = _list(str(columns.label), labels)
         common["sequence"] = f"line {line}"
         made = list(_of_text(ids, labels, row, columns, note, common))
-    if not made:
-        note("no_tokens")
-    for record in made:
-        check_sums(record, labels=how.labels, tolerance=how.tolerance)
-        if two_laws(record, tolerance=how.tolerance):
-            note("two_laws")
-    return made
+    return checked(made, how, note)
 
 
 def _of_text(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from types import TracebackType
 from typing import Any, Literal
 
 from limbeck.asking.keys import Key, address_from, key_from, shown_address
@@ -15,7 +15,7 @@ Fault = Literal["refused", "stopped", "passing"]
 PATHS = {"chat": "/chat/completions", "completion": "/completions"}
 _FATAL = (401, 403, 404)  # key, rights, or the model's name: asking on cannot help
 _PASSING = (408, 409, 429)
-_SERVER = 500
+SERVER = 500
 _SHOWN = 400  # characters of an endpoint's own words
 
 
@@ -86,12 +86,7 @@ class Endpoint:
     def __enter__(self) -> Endpoint:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close its connections."""
         self._client.close()
 
@@ -110,6 +105,13 @@ class Endpoint:
             EndpointError: If there is none, or one without choices.
         """
         openai = _client_package()
+        try:
+            json.dumps(body, ensure_ascii=False).encode()
+        except (TypeError, ValueError) as problem:
+            raise EndpointError(
+                self._said(f"expected a request that JSON in UTF-8 can hold; got: {problem}"),
+                "refused",
+            ) from None
         try:
             answer = self._client.post(PATHS[form], body=dict(body), cast_to=object)
         except openai.APIStatusError as problem:
@@ -135,7 +137,7 @@ class Endpoint:
         fault: Fault = "refused"
         if status in _FATAL or getattr(problem, "code", None) == "insufficient_quota":
             fault = "stopped"
-        elif status in _PASSING or status >= _SERVER:
+        elif status in _PASSING or status >= SERVER:
             fault = "passing"
         return EndpointError(
             self._said(f"expected an answer; got status {status}: {_words(problem)}"), fault, status

@@ -84,6 +84,15 @@ def records_of(envelope: Envelope, line: int, how: How, note: Note) -> list[Teac
             "line": line,
         }
         made += _of_choice(choice, request, how, note, {**common, "sequence": sequence})
+    return checked(made, how, note)
+
+
+def checked(made: list[TeacherRecord], how: How, note: Note) -> list[TeacherRecord]:
+    """Return the records of an answer after a look at what each says.
+
+    Raises:
+        RecordError: If the sums of one cannot be those of a law.
+    """
     if not made:
         note("no_tokens")
     for record in made:
@@ -176,14 +185,14 @@ def _of_text(
         label = vocabulary.id_of(text if text in vocabulary.texts else text.strip(), None)
         yield TeacherRecord(context.input(), label, position=0, **common)
         return
-    if vocabulary is None or vocabulary.encode is None:
+    if vocabulary is None or vocabulary.cut is None:
         raise RecordError(
             "needs_vocabulary",
             "expected tokens, since an answer's text alone has no labels; got text. Give "
             "`tokenizer` (--tokenizer), or a mapping from whole answers to labels.",
         )
     note("retokenized")
-    for place, label in enumerate(vocabulary.encode(text)):
+    for place, label in enumerate(vocabulary.cut(text)):
         yield TeacherRecord(context.input(), label, position=place, **common)
         context = context.after(Said(), label)
 

@@ -88,10 +88,14 @@ class _InFlight:
         return bool(self.running)
 
     def _take(self, future: Future[dict[str, Any]]) -> None:
-        question = self.running.pop(future)
+        # Only what is kept, or has failed, is under way no more: Ctrl-C may come at any line.
+        question = self.running[future]
         try:
-            self.answers.add(question.key, self._line(question, future.result()))
+            if question.key not in self.answers:
+                self.answers.add(question.key, self._line(question, future.result()))
+            del self.running[future]
         except EndpointError as problem:
+            del self.running[future]
             self.failed.append(Problem(question.number, problem.fault, str(problem)))
             self.in_a_row += problem.fault == "passing"
             if problem.fault == "stopped" or self.in_a_row >= FAILURES:

@@ -13,6 +13,8 @@ OPENAI = "https://api.openai.com/v1"
 HIDDEN = "[key]"
 NO_KEY = "none"  # servers that want no key still get the header that the client always sends
 _SHORTEST = 6  # shorter ones are placeholders such as EMPTY, and occur in texts
+# What the pages of local servers say to send: no secrets, and words of prompts and answers.
+_PLACEHOLDERS = frozenset({"api-key", "api_key", "lm-studio", "no-key", "not-needed", "ollama"})
 
 
 class Key:
@@ -23,7 +25,8 @@ class Key:
     def __init__(self, value: str) -> None:
         self._value = value
         forms = {value, json.dumps(value)[1:-1], quote(value, safe="")}
-        self._forms = sorted(forms, key=len, reverse=True) if len(value) >= _SHORTEST else []
+        secret = len(value) >= _SHORTEST and value.lower() not in _PLACEHOLDERS
+        self._forms = sorted(forms, key=len, reverse=True) if secret else []
 
     def __repr__(self) -> str:
         return HIDDEN

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from limbeck.asking.answers import Said, Step, choices_of
-from limbeck.asking.endpoint import Endpoint, EndpointError
+from limbeck.asking.endpoint import SERVER, Endpoint, EndpointError
 from limbeck.asking.keys import Key
 from limbeck.asking.naming import is_added, same
 from limbeck.asking.probe_result import CapReason, Outside, ProbeResult, PromptScores
@@ -139,11 +139,16 @@ class _Probe:
         return self.endpoint.ask(old.form, asked.body(self.prompt))
 
     def try_to(self, what: str, **asked: Any) -> dict[str, Any] | None:
-        """Ask; None where that is refused, and why is kept."""
+        """Ask; None where that is refused, and why is kept.
+
+        Servers refuse what they cannot do with 5xx too; a limit of requests or a lost connection
+        says nothing about what was asked.
+        """
         try:
             return self.ask(**asked)
         except EndpointError as problem:
-            if problem.fault == "stopped":
+            refused = problem.fault == "refused" or (problem.status or 0) >= SERVER
+            if problem.fault == "stopped" or not refused:
                 raise
             self.refusals[what] = str(problem)
             return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -30,7 +31,9 @@ class Vocabulary:
     Attributes:
         texts: Ids by string; several where tokens look alike.
         pieces: Ids by bytes.
-        encode: Text to ids; None for a plain mapping.
+        encode: The text of a prompt to ids, with the tokens that stand before it; None for a plain
+            mapping.
+        cut: The text of an answer to ids, none but its own.
         render: Chat messages to ids, with the prompt for the answer; None without a template.
         whole: Whether a whole answer may be one label, as for a plain mapping.
     """
@@ -38,6 +41,7 @@ class Vocabulary:
     texts: Mapping[str, tuple[int, ...]]
     pieces: Mapping[bytes, tuple[int, ...]] = field(default_factory=dict)
     encode: Encode | None = None
+    cut: Encode | None = None
     render: Render | None = None
     whole: bool = False
 
@@ -129,7 +133,8 @@ def _of_encoding(encoding: Any) -> Vocabulary:
         except KeyError:  # numbers without a token
             continue
     texts = ((piece.decode("utf-8", "replace"), number) for piece, number in pieces)
-    return Vocabulary(_grouped(texts), _grouped(pieces), encode=encoding.encode_ordinary)
+    encode = encoding.encode_ordinary
+    return Vocabulary(_grouped(texts), _grouped(pieces), encode=encode, cut=encode)
 
 
 def _of_transformers(tokenizer: Any) -> Vocabulary:
@@ -145,8 +150,9 @@ def _of_transformers(tokenizer: Any) -> Vocabulary:
     return Vocabulary(
         _grouped([*known.items(), *decoded]),
         _grouped(pieces),
-        tokenizer.encode,
-        render if getattr(tokenizer, "chat_template", None) else None,
+        encode=tokenizer.encode,
+        cut=functools.partial(tokenizer.encode, add_special_tokens=False),
+        render=render if getattr(tokenizer, "chat_template", None) else None,
     )
 
 
@@ -200,7 +206,7 @@ def _loaded(given: str | Path) -> object:
             "install 'limbeck[text]', or give a JSON file that maps token strings to ids."
         ) from None
     try:
-        return AutoTokenizer.from_pretrained(str(given))
+        return AutoTokenizer.from_pretrained(str(given), trust_remote_code=False)
     except (OSError, ValueError, KeyError) as problem:
         first = str(problem).splitlines()[0] if str(problem) else type(problem).__name__
         raise DataError(

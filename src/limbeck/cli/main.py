@@ -19,6 +19,7 @@ from limbeck.cli.collect import EPILOG as COLLECT_EPILOG, collect
 from limbeck.cli.demo_command import demo
 from limbeck.cli.distill import distill
 from limbeck.cli.evaluate import evaluate
+from limbeck.cli.forecast import forecast
 from limbeck.cli.import_records import import_records
 from limbeck.cli.info import info
 from limbeck.cli.init import init
@@ -40,6 +41,7 @@ app = typer.Typer(
 )
 for command in (
     measure,
+    forecast,
     cache,
     weigh,
     train,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -54,16 +55,6 @@ class AskedLoss(nn.Module):
         super().__init__()
         self.drawn = TeacherDraws(type(self).__name__, draws=draws, seed=seed, redraw=redraw)
 
-    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Float[Tensor, ""]:
-        """Return this rank's share of the mean over the samples; targets are not used."""
-        mine, answers = self.asked(student, teacher, batch)
-        drawn = shares_of(answers, mine)
-        return share_of_batch(self.value(mine, drawn), (drawn.weights > 0).any(dim=1).sum())
-
-    def value(self, logits: Float[Tensor, "batch classes"], drawn: Drawn) -> Float[Tensor, ""]:
-        """Return the mean over the samples that have labels, by the student's logits."""
-        raise NotImplementedError
-
     def asked(
         self, student: Outputs, teacher: Outputs, batch: Batch
     ) -> tuple[Float[Tensor, "batch classes"], Answers]:
@@ -83,6 +74,20 @@ class AskedLoss(nn.Module):
             raise refused(where, f"labels that the teacher drew{numbers}", given)
         check_rows(where, given, batch)
         return logits_of_student(where, student), given
+
+
+class MeanOfDrawn(AskedLoss, ABC):
+    """A loss that is a mean over drawn labels; a subclass says of what."""
+
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Float[Tensor, ""]:
+        """Return this rank's share of the mean over the samples; targets are not used."""
+        mine, answers = self.asked(student, teacher, batch)
+        drawn = shares_of(answers, mine)
+        return share_of_batch(self.value(mine, drawn), (drawn.weights > 0).any(dim=1).sum())
+
+    @abstractmethod
+    def value(self, logits: Float[Tensor, "batch classes"], drawn: Drawn) -> Float[Tensor, ""]:
+        """Return the mean over the samples that have labels, by the student's logits."""
 
 
 def shares_of(answers: Answers, logits: Float[Tensor, "batch classes"]) -> Drawn:

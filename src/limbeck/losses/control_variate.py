@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from limbeck.checks import check_between
-from limbeck.losses.asked import AskedLoss, Drawn
+from limbeck.losses.asked import Drawn, MeanOfDrawn
 from limbeck.losses.k3 import CLIP
 from limbeck.losses.numerics import at_least_float32
 from limbeck.losses.sampled import (
@@ -196,7 +196,7 @@ def squared_scores(
     return 1.0 - 2.0 * student.exp() + squares.reshape(-1, *[1] * (student.ndim - 1))
 
 
-class ControlVariate(AskedLoss):
+class ControlVariate(MeanOfDrawn):
     """:class:`AdaptiveControlVariate` as a training term, on labels that the teacher drew.
 
     It is a mean over samples at any lambda, which is that of earlier steps.

@@ -7,7 +7,7 @@ import math
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from limbeck.losses.asked import AskedLoss, Drawn
+from limbeck.losses.asked import Drawn, MeanOfDrawn
 from limbeck.losses.sampled import (
     bounded_excess,
     check_clip,
@@ -83,7 +83,7 @@ def k3_terms(ratio: Float[Tensor, "*draws"], clip: float | None) -> Float[Tensor
     return bounded_excess(ratio, clip) - ratio
 
 
-class K3(AskedLoss):
+class K3(MeanOfDrawn):
     """:func:`k3_loss` as a training term, on labels that the teacher drew.
 
     Args:

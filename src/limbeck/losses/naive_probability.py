@@ -5,7 +5,7 @@ from __future__ import annotations
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from limbeck.losses.asked import AskedLoss, Drawn
+from limbeck.losses.asked import Drawn, MeanOfDrawn
 from limbeck.losses.sampled import check_sampled, log_probabilities_of, mean_of_draws
 
 
@@ -56,7 +56,7 @@ def naive_probability_loss(
     return mean_of_draws(-reported.exp() * student, labels, weights)
 
 
-class NaiveProbability(AskedLoss):
+class NaiveProbability(MeanOfDrawn):
     """:func:`naive_probability_loss` as a training term: the control in a comparison.
 
     Args:

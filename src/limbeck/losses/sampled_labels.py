@@ -9,12 +9,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from limbeck.losses.answers import is_hard
-from limbeck.losses.asked import AskedLoss, Drawn
+from limbeck.losses.asked import Drawn, MeanOfDrawn
 from limbeck.losses.sampled import check_sampled, log_probabilities_of, mean_of_draws
 from limbeck.types import Answers, Batch, Outputs
 
 
-class SampledLabels(AskedLoss):
+class SampledLabels(MeanOfDrawn):
     """Cross-entropy with labels that the teacher drew: the privilege of hard labels.
 
     It is :func:`limbeck.cross_entropy`, averaged over the draws. What the student sees of the

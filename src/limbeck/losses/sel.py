@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from limbeck.checks import check_positive
-from limbeck.losses.asked import AskedLoss, Drawn
+from limbeck.losses.asked import Drawn, MeanOfDrawn
 from limbeck.losses.sampled import check_sampled, log_probabilities_of, log_ratio, mean_of_draws
 
 
@@ -69,7 +69,7 @@ def sel_terms(ratio: Float[Tensor, "*draws"], huber: float | None) -> Float[Tens
     return F.huber_loss(ratio, torch.zeros_like(ratio), reduction="none", delta=huber)
 
 
-class SEL(AskedLoss):
+class SEL(MeanOfDrawn):
     """:func:`sel_loss` as a training term, on labels that the teacher drew.
 
     A live teacher's logits serve for nothing else: what the student sees of them is the labels and

@@ -67,7 +67,19 @@ def encode(outputs: Outputs, index: Tensor, view: Tensor | int, keep: Keep) -> d
 
 
 def stacked(parts: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Return the columns of several batches as those of one."""
+    """Return the columns of several batches as those of one.
+
+    Raises:
+        StoreError: If their rows have several shapes.
+    """
+    for part in parts[1:]:
+        for name, values in parts[0].items():
+            shapes = [list(found.shape[1:]) for found in (values, part[name])]
+            if shapes[0] != shapes[1]:
+                raise StoreError(
+                    f"store: expected {name} of one shape for all rows; got {shapes[0]} and "
+                    f"{shapes[1]}. Pad all rows to one length, or keep features without `maps`."
+                )
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
@@ -139,8 +151,8 @@ def _check_said(name: str, values: Tensor, index: Tensor) -> None:
         )
     # A class that cannot be has a logit of minus infinity; nothing else is infinite for a reason.
     wrong = values.isnan() | (values == math.inf)
-    if name != "logits":
-        wrong |= values == -math.inf
+    impossible = values == -math.inf
+    wrong |= impossible if name != "logits" else impossible.all(dim=-1, keepdim=True)
     if bool(wrong.any()):
         row = int(index[wrong.reshape(len(index), -1).any(1).nonzero()[0, 0].to(index.device)])
         raise StoreError(

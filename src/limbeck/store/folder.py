@@ -109,7 +109,7 @@ def tidy(folder: Path, views: int) -> None:
     """
     for path in (folder / SHARDS).iterdir():
         part = _PART.fullmatch(path.name)
-        stem, ending = (part[1] if part else path.name).split(".", 1)
+        stem, _, ending = (part[1] if part else path.name).partition(".")
         shard = _SHARD.fullmatch(stem)
         if shard is None or f".{ending}" not in (ENDING, ".json"):
             continue

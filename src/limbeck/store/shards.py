@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,6 @@ from limbeck.checks import StoreError
 from limbeck.store.columns import CODES, DTYPES, Column
 from limbeck.store.folder import shard_path
 from limbeck.store.manifest import Manifest
-
-
-# To gather from one more shard costs as much as to copy so many rows one by one.
-ROWS_A_SHARD = 16
 
 
 class Shards:
@@ -69,36 +66,32 @@ class Shards:
         if not len(shard) or (shard == shard[0]).all():
             only = self._mapped(int(shard[0]) if len(shard) else 0)
             return {name: only.columns[name].index_select(0, local) for name in names}
-        different = np.unique(shard)
-        if len(different) * ROWS_A_SHARD > len(shard):
-            return {name: self._one_by_one(shard.tolist(), local, name) for name in names}
-        return self._by_shard(different.tolist(), shard, local, names)
+        # Rows of one shard together: what costs time is the number of calls.
+        order = shard.argsort(kind="stable")
+        shard, places = shard[order], local.numpy()[order]
+        edges = [0, *(np.flatnonzero(shard[1:] != shard[:-1]) + 1).tolist(), len(shard)]
+        parts = [(int(shard[a]), places[a:b], slice(a, b)) for a, b in pairwise(edges)]
+        return {name: self._gathered(parts, order, name) for name in names}
 
-    def _by_shard(
-        self, numbers: list[int], shard: np.ndarray, local: Tensor, names: Sequence[str]
-    ) -> dict[str, Tensor]:
-        """Return rows, all of a shard at once."""
-        found = {name: self._empty(name, len(shard)) for name in names}
-        for number in numbers:
-            places = torch.from_numpy(np.flatnonzero(shard == number))
-            mapped, rows = self._mapped(number), local[places]
-            for name in names:
-                found[name].index_copy_(0, places, mapped.columns[name].index_select(0, rows))
-        return found
+    def _gathered(
+        self, parts: list[tuple[int, np.ndarray, slice]], order: np.ndarray, name: str
+    ) -> Tensor:
+        """Return rows of several shards.
 
-    def _one_by_one(self, shards: list[int], local: Tensor, name: str) -> Tensor:
-        """Return rows copied one after another, which is faster where few are of one shard."""
-        found, size = self._empty(name, len(shards)), self._columns[name].row_bytes
-        target = memoryview(found.view(-1).view(torch.uint8).numpy().data)
-        for place, (shard, row) in enumerate(zip(shards, local.tolist(), strict=True)):
-            mapped = self._known.get(shard) or self._mapped(shard)
-            begin = mapped.begins[name] + row * size
-            target[place * size : (place + 1) * size] = mapped.bytes[begin : begin + size]
-        return found
-
-    def _empty(self, name: str, rows: int) -> Tensor:
+        Args:
+            parts: Of each shard: its number, the rows, and where they go.
+            order: Where each of them goes in the end.
+            name: The column.
+        """
         column = self._columns[name]
-        return torch.empty((rows, *column.shape), dtype=DTYPES[column.dtype])
+        found = np.empty((2, len(order), column.row_bytes), np.uint8)
+        for number, rows, to in parts:
+            mapped = self._known.get(number) or self._mapped(number)
+            # Rows are within the shard; "clip" spares the copy that "raise" would make.
+            mapped.raw[name].take(rows, axis=0, out=found[0, to], mode="clip")
+        found[1, order] = found[0]
+        values = torch.from_numpy(found[1]).view(-1).view(DTYPES[column.dtype])
+        return values.view(len(order), *column.shape)
 
     def _mapped(self, number: int) -> Mapped:
         known = self._known.get(number)
@@ -126,24 +119,25 @@ class Mapped:
         StoreError: If the file is absent or another one.
 
     Attributes:
-        bytes: The whole file.
-        begins: Where in it each column begins.
         columns: Each as a tensor on the map.
+        raw: The same as bytes, uint8 [rows, bytes of a row].
     """
 
     def __init__(self, path: Path, size: int, rows: int, columns: Mapping[str, Column]) -> None:
         check_size(path, size)
         # Python's map and numpy's keep a descriptor open for each shard; this one does not.
-        storage = torch.UntypedStorage.from_file(str(path), shared=False, nbytes=size)
+        try:
+            storage = torch.UntypedStorage.from_file(str(path), shared=False, nbytes=size)
+        except RuntimeError as problem:  # no right to read it, or as many maps as there may be
+            raise StoreError(_other(path, str(problem).splitlines()[0])) from None
         raw = torch.empty(0, dtype=torch.uint8).set_(storage)  # pyright: ignore[reportArgumentType]
         header, data = _header(raw, path)
-        self.bytes = memoryview(raw.numpy().data)
-        self.begins: dict[str, int] = {}
         self.columns: dict[str, Tensor] = {}
+        self.raw: dict[str, np.ndarray] = {}
         for name, column in columns.items():
             shape, itemsize = [rows, *column.shape], DTYPES[column.dtype].itemsize
             found = header.get(name, {})
-            begin, stop = found.get("data_offsets", (0, 0))
+            begin, stop = _offsets(found)
             if (
                 (found.get("dtype"), found.get("shape")) != (CODES[column.dtype], shape)
                 or stop - begin != rows * column.row_bytes
@@ -151,9 +145,9 @@ class Mapped:
                 or (data + begin) % itemsize
             ):
                 raise StoreError(_other(path, f"no {column.dtype} {name} of shape {shape}"))
-            self.begins[name] = data + begin
             flat = raw[data + begin : data + stop]
             self.columns[name] = flat.view(DTYPES[column.dtype]).view(shape)
+            self.raw[name] = flat.view(rows, column.row_bytes).numpy()
 
 
 def check_size(path: Path, size: int) -> None:
@@ -171,11 +165,18 @@ def _header(raw: Tensor, path: Path) -> tuple[dict[str, Any], int]:
     length = int.from_bytes(bytes(raw[:8].tolist()), "little")
     try:
         told = json.loads(raw[8 : 8 + length].numpy().tobytes())
-    except ValueError:
+    except (ValueError, RecursionError):
         told = None
     if not isinstance(told, dict):
         raise StoreError(_other(path, "no header of safetensors"))
-    return told, 8 + length
+    return {name: entry for name, entry in told.items() if isinstance(entry, dict)}, 8 + length
+
+
+def _offsets(entry: Mapping[str, Any]) -> tuple[int, int]:
+    match entry.get("data_offsets"):
+        case [int(begin), int(stop)]:
+            return begin, stop
+    return 0, 0
 
 
 def _other(path: Path, got: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from limbeck.checks import StoreError
 from limbeck.store import Column, Keep, Plan, decode, encode
 from limbeck.store.columns import row_bytes
 from limbeck.store.kinds import KINDS, PRIVILEGES
@@ -113,7 +114,8 @@ def plan_cache(
     ) as asking:  # fmt: skip
         plan = asking.plan(views)
         rows = min(SLICE, len(asking.rows))
-        index = torch.linspace(0, len(asking.rows) - 1, rows).long()
+        # In float32 the last of many rows would be one behind them.
+        index = torch.linspace(0, len(asking.rows) - 1, rows, dtype=torch.float64).long()
         batches = list(asking.rows.batches([(index, torch.zeros_like(index))], asking.device))
         return CachePlan(
             rows=plan.rows,
@@ -154,7 +156,12 @@ def _kinds(asking: Asking, plan: Plan, batch: Batch) -> tuple[KindCost, ...]:
     answers = replace(said, features={})
     found = []
     for keep in asked:
-        columns = encode(answers, batch.index, batch.view, keep)
+        try:
+            columns = encode(answers, batch.index, batch.view, keep)
+        except StoreError:
+            if keep is asked[0]:
+                raise
+            continue  # a kind that cannot hold these numbers is no choice
         took = row_bytes({name: Column.of(value) for name, value in columns.items()})
         number = keep.k or (keep.draws if keep.what == "sampled_counts" else None)
         found.append(

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from limbeck.losses import WeightedSum
 from limbeck.training.step import Step
+from limbeck.training.weighed_by import counted_by
 from limbeck.types import Batch
 
 
@@ -54,7 +54,7 @@ def with_ratios(
         pieces: Micro-batches of a step at most.
         accelerator: Adds over processes.
     """
-    counts = (_count_of(step.task), _count_of(next(iter(step.losses), None)))
+    counts = (counted_by(step.task), counted_by(next(iter(step.losses), None)))
     if pieces == 1 or counts == (None, None):
         return batches, itertools.repeat(Ratios())
     held: list[Batch] = []
@@ -62,14 +62,6 @@ def with_ratios(
         held.append(next(batches))
     lines = [_ratios(count, held, rows, pieces, accelerator) for count in counts]
     return iter(held), itertools.starmap(Ratios, zip(*lines, strict=True))
-
-
-def _count_of(term: Any) -> Count | None:
-    """Return what a term counts; a sum of terms counts what all of its terms do."""
-    if isinstance(term, WeightedSum):
-        parts = [_count_of(part) for part in term.losses.values()]
-        return parts[0] if all(parts) else None
-    return getattr(term, "counted", None)
 
 
 def _ratios(

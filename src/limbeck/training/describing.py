@@ -47,8 +47,10 @@ def settings_of(
 
 
 def _told_apart(store: TeacherStore) -> dict[str, Any]:
-    weights = store.manifest.plan.fingerprints.teacher.digest
-    return {"weights": weights, "kind": store.kind, "dtype": store.keep.dtype}
+    teacher = store.manifest.plan.fingerprints.teacher
+    # All that its answers depend on: not which features lie beside them.
+    keep = {name: value for name, value in asdict(store.keep).items() if name != "features"}
+    return {"weights": teacher.digest, "precision": teacher.precision, "kind": store.kind, **keep}
 
 
 def _plain_attributes(thing: object) -> dict[str, Any]:

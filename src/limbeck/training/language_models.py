@@ -54,7 +54,7 @@ def from_config(transformers: Any, name: str, **options: Any) -> nn.Module:
         ModelError: If the type or a setting is unknown.
     """
     if (Path(name) / "config.json").is_file():
-        settings = json.loads((Path(name) / "config.json").read_text(encoding="utf8"))
+        settings = _settings_in(Path(name) / "config.json")
         settings = {key: value for key, value in settings.items() if key not in NOT_OF_A_NEW_ONE}
         kind, given = settings.get("model_type", name), {**settings, **options}
     else:
@@ -121,6 +121,20 @@ def package() -> Any:
         raise ModelError(
             f"transformers: cannot be imported ({problem}); pip install 'limbeck[text]'."
         ) from None
+
+
+def _settings_in(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf8"))
+    except (OSError, ValueError) as problem:
+        raise ModelError(
+            f"{path}: expected the configuration of a model; it cannot be read ({problem})."
+        ) from None
+    if not isinstance(found, dict):
+        raise ModelError(
+            f"{path}: expected the configuration of a model, an object; got {type(found).__name__}."
+        )
+    return found
 
 
 def _without_cache(model: Any) -> nn.Module:

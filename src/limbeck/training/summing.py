@@ -75,7 +75,7 @@ def summed_metrics(
         for part, mode in modes.items():
             part.training = mode
     if ranks > 1:
-        totals = _over_ranks(totals)
+        totals = _over_ranks(totals, where)
     return task.of_sums(totals)
 
 
@@ -87,12 +87,11 @@ def _rows_at_a_time(run: Capture, rows: Data, device: torch.device, most: int) -
     return max(1, min(most, LOGITS // max(size, 1)))
 
 
-def _over_ranks(totals: dict[str, Tensor]) -> dict[str, Tensor]:
+def _over_ranks(totals: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
     names: list[list[str] | None] = [None] * dist.get_world_size()
     dist.all_gather_object(names, list(totals))  # a rank without rows knows no names
-    known = next(found for found in names if found)
-    device = next(iter(totals.values())).device if totals else "cpu"
-    values = torch.stack([totals.get(name, torch.zeros((), device=device)) for name in known])
-    values = values.double()
+    known = next((found for found in names if found), [])
+    none = torch.zeros((), dtype=torch.float64, device=device)
+    values = torch.stack([none, *(totals.get(name, none).double() for name in known)])[1:]
     dist.all_reduce(values)
     return dict(zip(known, values, strict=True))

@@ -44,6 +44,11 @@ def check_reads(task: Task, batch: Batch, models: dict[str, Any]) -> None:
     if not isinstance(task, LanguageModel):
         return
     ids = token_ids(batch)
+    if ids.numel() and int(ids.min()) < 0:
+        raise DataError(
+            f"data: expected token ids from 0; got {int(ids.min())}. -100 leaves a token out of "
+            "the targets; in the inputs pad with an id of the vocabulary, and a mask."
+        )
     for who, model in models.items():
         embeddings = getattr(model, "get_input_embeddings", None)
         if not isinstance(model, nn.Module) or embeddings is None:

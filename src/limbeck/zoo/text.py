@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import codecs
 import csv
-import importlib
 import io
 import json
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ from limbeck.checks import ArgumentError, DataError, check_positive, nearest
 from limbeck.data import Data
 from limbeck.zoo.data.reading import listing, read_bytes
 from limbeck.zoo.data.splits import cut, hide_labels, stratified
+from limbeck.zoo.tokenizers import saved_tokenizer
 
 
 COLUMNS = ("text", "label")
@@ -263,22 +263,7 @@ def _tables(table: Path, test: Path | None) -> tuple[Path, Path | None]:
 
 
 def _encoder(folder: Path, tokens: int) -> Callable[[list[str]], dict[str, Tensor]]:
-    try:
-        transformers: Any = importlib.import_module("transformers")
-    except ModuleNotFoundError as problem:
-        raise ArgumentError(
-            f"load_text: expected the package transformers ({problem}). pip install 'limbeck[text]'"
-        ) from None
-    try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(
-            str(folder), local_files_only=True, trust_remote_code=False
-        )
-    except (OSError, ValueError, KeyError, TypeError) as problem:
-        first = (str(problem) or type(problem).__name__).splitlines()[0]
-        raise ArgumentError(
-            f"{folder}: expected a folder with a tokenizer as transformers saves it; {first}. Save "
-            "it beside the model: tokenizer.save_pretrained(folder)."
-        ) from None
+    tokenizer = saved_tokenizer("load_text", folder)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     length = min(tokens, tokenizer.model_max_length)

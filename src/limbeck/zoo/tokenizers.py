@@ -79,16 +79,24 @@ def _characters(documents: Sequence[str], several: bool) -> Tokenizer:
     return Tokenizer(Vocabulary.of("characters", tokens), encode, end, tuple(sizes))
 
 
-def _of_folder(folder: Path, documents: Sequence[str]) -> Tokenizer:
+def saved_tokenizer(where: str, folder: Path) -> Any:
+    """Return a tokenizer that transformers saved, from disk only.
+
+    Args:
+        where: Who asks, for messages.
+        folder: Holds its files.
+
+    Raises:
+        ArgumentError: If transformers is not installed, or the folder holds none.
+    """
     try:
         transformers: Any = importlib.import_module("transformers")
     except ModuleNotFoundError as problem:
         raise ArgumentError(
-            f"load_tokens: expected the package transformers ({problem}). "
-            "pip install 'limbeck[text]'"
+            f"{where}: expected the package transformers ({problem}). pip install 'limbeck[text]'"
         ) from None
     try:
-        found = transformers.AutoTokenizer.from_pretrained(
+        return transformers.AutoTokenizer.from_pretrained(
             str(folder), local_files_only=True, trust_remote_code=False
         )
     except (OSError, ValueError, KeyError, TypeError) as problem:
@@ -97,6 +105,10 @@ def _of_folder(folder: Path, documents: Sequence[str]) -> Tokenizer:
             f"{folder}: expected a folder with a tokenizer as transformers saves it; {first}. Save "
             "it beside the model: tokenizer.save_pretrained(folder)."
         ) from None
+
+
+def _of_folder(folder: Path, documents: Sequence[str]) -> Tokenizer:
+    found = saved_tokenizer("load_tokens", folder)
     found.model_max_length = 10**12  # documents are cut into blocks here
 
     def encode(text: str) -> list[int]:

@@ -1,0 +1,1 @@
+"""What will this teacher bring to this student? Figures taken beforehand, and a forecast."""

@@ -1,0 +1,155 @@
+"""The regression behind a forecast, with conformal intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+from sklearn.base import clone
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import RidgeCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from limbeck.forecasting.grid import Grid, Outcome, own_grid
+
+
+LEVEL = 0.9
+MARGIN = 0.1  # of a figure's range in the grid, beyond which a case lies outside
+FIGURES = ("cross_entropy_gap", "accuracy_gap", "labels_per_class", "unlabelled_share")
+PILOT_FIGURES = ("pilot_accuracy", "pilot_cross_entropy")
+
+
+@dataclass(frozen=True)
+class Gain:
+    """What is expected of one case [points or bits].
+
+    Attributes:
+        value: The gain over the control.
+        lower: Lower end of the 90 % interval.
+        upper: Upper end.
+        shares: What each figure adds, beside a case that has the grid's median in its place.
+        outside: Why the case lies outside of the grid, each a sentence; empty if it does not.
+    """
+
+    value: float
+    lower: float
+    upper: float
+    shares: Mapping[str, float]
+    outside: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class GainModel:
+    """A regression of a gain on figures, and how wrong it was for teachers that it had not seen.
+
+    Attributes:
+        names: The figures.
+        regression: Fitted to the whole grid.
+        misses: Gain less forecast of every cell, by a fit without the cell's teacher.
+        medians: Of each figure over the grid.
+        ranges: Least and largest value of each figure.
+    """
+
+    names: tuple[str, ...]
+    regression: Any
+    misses: Float[np.ndarray, " cells"]
+    medians: Float[np.ndarray, " names"]
+    ranges: Float[np.ndarray, "2 names"]
+
+    def predict(self, figures: Mapping[str, float]) -> Gain:
+        """Return what is expected where these figures were found; absent ones count as typical."""
+        row = np.array([figures.get(name, np.nan) for name in self.names])
+        value = self._at(row)
+        lower, upper = self._interval(value)
+        shares = {}
+        for place, name in enumerate(self.names):
+            typical = row.copy()
+            typical[place] = self.medians[place]
+            shares[name] = value - self._at(typical)
+        reach = MARGIN * np.ptp(self.ranges, axis=0)
+        beyond = (row < self.ranges[0] - reach) | (row > self.ranges[1] + reach)
+        outside = tuple(
+            f"{name} is {row[at]:.3g}, the grid's {self.ranges[0, at]:.3g} to "
+            f"{self.ranges[1, at]:.3g}"
+            for at, name in enumerate(self.names)
+            if beyond[at]
+        )
+        return Gain(value, lower, upper, shares, outside)
+
+    def _at(self, row: np.ndarray) -> float:
+        return float(self.regression.predict(row[None])[0])
+
+    def _interval(self, value: float) -> tuple[float, float]:
+        below, above = conformal(self.misses)
+        return value + min(below, 0.0), value + max(above, 0.0)
+
+
+def fitted(
+    grid: Grid, method: str, outcome: Outcome, names: Sequence[str], regression: Any | None = None
+) -> GainModel:
+    """Fit a model to a grid.
+
+    Args:
+        grid: The cells.
+        method: Whose gain.
+        outcome: Which gain.
+        names: Figures to take.
+        regression: A scikit-learn estimator; None takes the default.
+    """
+    rows, gains = grid.figures(names, method), grid.gains(method, outcome)
+    estimator = default_regression() if regression is None else regression
+    misses = gains - left_out(estimator, rows, gains, grid.teachers)
+    with np.errstate(all="ignore"):
+        medians = np.nanmedian(rows, axis=0)
+        ranges = np.stack([np.nanmin(rows, axis=0), np.nanmax(rows, axis=0)])
+    return GainModel(tuple(names), _fresh(estimator).fit(rows, gains), misses, medians, ranges)
+
+
+def left_out(
+    estimator: Any,
+    rows: Float[np.ndarray, "cells names"],
+    gains: Float[np.ndarray, " cells"],
+    teachers: Int[np.ndarray, " cells"],
+) -> Float[np.ndarray, " cells"]:
+    """Return the forecast of every cell by a fit without any cell of its teacher."""
+    found = np.empty(len(gains))
+    for teacher in np.unique(teachers):
+        theirs = teachers == teacher
+        found[theirs] = _fresh(estimator).fit(rows[~theirs], gains[~theirs]).predict(rows[theirs])
+    return found
+
+
+def conformal(misses: Float[np.ndarray, " cells"], level: float = LEVEL) -> tuple[float, float]:
+    """Return by how much to widen a forecast downwards and upwards: quantiles of what it missed.
+
+    Each side leaves out (1 - level) / 2, with the finite-sample correction of split conformal
+    prediction; infinite where there are too few cells.
+    """
+    ordered, n = np.sort(misses), len(misses)
+    rank = int(np.ceil((n + 1) * (1 + level) / 2))
+    if rank > n:
+        return -np.inf, np.inf
+    return float(ordered[n - rank]), float(ordered[rank - 1])
+
+
+def _fresh(estimator: Any) -> Any:
+    return clone(estimator)
+
+
+def default_regression() -> Any:
+    """Return the regression that forecasts are made with."""
+    return make_pipeline(
+        SimpleImputer(strategy="median"), StandardScaler(), RidgeCV(np.logspace(-2, 3, 11))
+    )
+
+
+@lru_cache(maxsize=16)
+def model_for(method: str, outcome: Outcome, *, with_pilot: bool) -> GainModel:
+    """Return the model of limbeck's own grid."""
+    names = FIGURES + PILOT_FIGURES if with_pilot else FIGURES
+    return fitted(own_grid(), method, outcome, names)

@@ -1,0 +1,49 @@
+"""The cells of a grid: read from JSON, and laid out as tables."""
+
+import json
+import math
+
+import numpy as np
+
+from limbeck.forecasting.grid import read_grid
+
+
+GRID = {
+    "about": {"seeds": 3},
+    "rows": [
+        {
+            "name": ["digits", teacher, "small"],
+            "teacher": f"digits {teacher}",
+            "figures": figures,
+            "pilots": pilots,
+            "gains": {
+                "itrd": {"accuracy": gain + 1.0, "cross_entropy": 7.0},
+                "kd": {"accuracy": gain, "cross_entropy": gain / 10},
+            },
+            "spreads": {"kd": {"accuracy": 0.1, "cross_entropy": 0.2}},
+        }
+        for teacher, figures, pilots, gain in [
+            ("good", {"classes": 3.0, "cka": 0.5}, {"kd": {"pilot_accuracy": 9.0}}, 2.0),
+            ("bad", {"classes": 4.0}, {"itrd": {"pilot_accuracy": 8.0}}, -1.0),
+            ("good", {}, {}, 0.0),
+        ]
+    ],
+}
+
+
+def test_tables_of_a_grid():
+    grid = read_grid(json.dumps(GRID))
+    assert grid.about == {"seeds": 3}
+    assert grid.rows[1].name == ("digits", "bad", "small")
+    assert grid.methods == ("itrd", "kd")
+    found = grid.figures(["cka", "classes", "pilot_accuracy"], "kd")
+    expected = [[0.5, 3.0, 9.0], [math.nan, 4.0, math.nan], [math.nan] * 3]
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(
+        grid.figures(["pilot_accuracy"], "itrd"), [[math.nan], [8.0], [math.nan]]
+    )
+    np.testing.assert_array_equal(grid.gains("kd", "accuracy"), [2.0, -1.0, 0.0])
+    np.testing.assert_array_equal(grid.gains("kd", "cross_entropy"), [0.2, -0.1, 0.0])
+    np.testing.assert_array_equal(grid.gains("itrd", "accuracy"), [3.0, 0.0, 1.0])
+    one, other, again = grid.teachers.tolist()
+    assert one == again != other
