@@ -18,6 +18,7 @@ the grid that limbeck.forecast is fitted to (src/limbeck/forecasting/grid.json).
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from functools import lru_cache, partial
 from pathlib import Path
@@ -37,6 +38,7 @@ from validity_cells import (
     teacher_of,
 )
 from validity_figure import figure
+from validity_page import write_tables
 from validity_summary import grid_of, summarised
 
 from limbeck.forecasting.gathering import EARLY, PILOT, Case, gather
@@ -180,7 +182,8 @@ def main() -> None:
         ],
         "tables": tables,
     }
-    write("predictive_validity", result, ("scipy",))
+    path = write("predictive_validity", result, ("scipy",))
+    write_tables(json.loads(path.read_text("utf8")))
 
 
 if __name__ == "__main__":

@@ -6,10 +6,11 @@ import re
 
 import pytest
 import torch
+from helpers.forecasts import gain_model, use_models
 from rich.console import Console
 
 from limbeck.checks import ArgumentError, CheckpointError
-from limbeck.cli import demo, demo_queries, demo_telling
+from limbeck.cli import demo, demo_forecast, demo_queries, demo_telling
 from limbeck.cli.demo_bits import bits_sentence, held_out
 from limbeck.cli.demo_weight import advice_sentence
 from limbeck.estimates import Estimate
@@ -27,25 +28,40 @@ TINY = demo.Plan(epochs=2, teacher_epochs=3, query_epochs=1)
 STUDENTS = ["control", "label-smoothing", "kd", "itrd"]
 asked = []  # students of the chapter on queries: start, rows, result
 weighed = []  # students of the chapter on the weight: start, rows, result
+told = []  # whether both forecasts were saved, at the start of each training
+foreseen = []  # what each forecast was given
 
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
     """Run a small demo once; keep what each training was given."""
     folder, given = tmp_path_factory.mktemp("demo"), []
-    weighed.clear()
-    asked.clear()
+    for each in (weighed, asked, told, foreseen):
+        each.clear()
 
     def watched(student, teacher, data, **options):
         start = {name: part.clone() for name, part in student.state_dict().items()}
+        told.append(len([*folder.glob("forecast/*/forecast.json")]) == 2)
         apart = asked if options["weight"] == 1.0 else weighed
         kept = given if options["out"] is not None else apart
         result = distill(student, teacher, data, **options)
         kept.append((start, teacher, data, options) if kept is given else (start, data, result))
         return result
 
-    distill = demo.distill
+    def listened(teacher, student, data, **options):
+        foreseen.append((teacher, student, data, options))
+        return forecast(teacher, student, data, **options)
+
+    distill, forecast = demo.distill, demo_forecast.forecast
     with pytest.MonkeyPatch.context() as patched:
+        # Models that are known, and that need no figure which takes long.
+        points, bits = ({name: 0.25} for name in ("teacher_accuracy", "teacher_cross_entropy"))
+        use_models(
+            patched,
+            accuracy=gain_model(points, constant=4.0, spread=30.0),
+            cross_entropy=gain_model(bits, spread=3.0),
+        )
+        patched.setattr(demo_forecast, "forecast", listened)
         patched.setattr(demo, "distill", watched)
         summary = demo.run_demo(folder, 2, progress=False, plan=TINY)
     return summary, given
@@ -291,7 +307,7 @@ def test_bits_before_and_after_are_measured_saved_and_shown(done):
     digits = load_dataset("digits", validation=0.2)
     found = summary.measurement
     seconds = RunRecord.open(summary.folder).time
-    chapters = [seconds[name] for name in ("weighing", "asking", "measuring")]
+    chapters = [seconds[name] for name in ("forecasting", "weighing", "asking", "measuring")]
     assert min(chapters) > 0
     assert sum(chapters) < seconds["seconds"]
     names = [entry.student for entry in found.trajectory()]
@@ -307,6 +323,58 @@ def test_bits_before_and_after_are_measured_saved_and_shown(done):
     assert f"KD {found.entries[2].estimate.distillable.value:.2f} [" in said or "KD [" in said
 
 
+def test_forecasts_are_saved_before_any_student_is_trained(done):
+    assert told[0] is False  # the teacher
+    assert all(told[1:])
+
+
+def test_what_is_forecast_is_the_training_of_the_first_seed(done):
+    summary, given = done
+    kd = next(run for run in given if run[3]["loss"] == "kd" and run[1] is not None)
+    start, _, repeated, options = kd
+    kept = repeated.source.inputs.numpy()
+    labelled = {kept[at].tobytes() for at in (repeated.targets >= 0).nonzero()[:, 0]}
+    teacher = load(summary.folder / "teacher" / "seed0").state_dict()
+    assert [one[3]["loss"] for one in foreseen] == ["kd", "itrd"]
+    for guide, student, rows, asked_for in foreseen:
+        assert all(torch.equal(part, teacher[name]) for name, part in guide.state_dict().items())
+        assert all(torch.equal(part, start[name]) for name, part in student.state_dict().items())
+        images = [image.numpy().tobytes() for image in rows.source.inputs]
+        assert len(set(images)) == len(images)
+        assert set(images) == images_of(repeated.source.inputs)
+        known = [one for one, target in zip(images, rows.targets, strict=True) if target >= 0]
+        assert set(known) == labelled
+        seen = images_of(given[0][2].source.inputs) | set(images)
+        held = images_of(asked_for["validation"].source.inputs)
+        assert not seen & held
+        assert not held & images_of(load_dataset("digits", validation=0.2).test.source.inputs)
+        steps = asked_for["epochs"] * -(-len(rows) // asked_for["batch_size"])
+        taken = options["epochs"] * -(-len(repeated) // options["batch_size"])
+        assert abs(steps - taken) <= -(-len(rows) // asked_for["batch_size"]) / 2
+        assert asked_for["learning_rate"] == given[1][3]["learning_rate"]  # the control's
+        assert asked_for["schedule"] == options["schedule"]
+
+
+def test_the_report_has_the_forecasts_and_what_came(done):
+    summary, _ = done
+    page = summary.report.read_text("utf8").replace("\u2212", "-")
+    section = page[page.index("<h2>What was forecast, and what came</h2>") :]
+    section = section[: section.index("</section>")]
+    assert list(summary.forecasts) == ["kd", "itrd"]
+    teacher = RunRecord.open(summary.folder / "teacher" / "seed0")
+    right = teacher.results["last"]["validation"]["accuracy"]
+    for loss, found in summary.forecasts.items():
+        saved = json.loads((summary.folder / "forecast" / loss / "forecast.json").read_text("utf8"))
+        assert saved["loss"] == loss
+        assert saved["entries"][0]["gains"]["accuracy"]["value"] == found.accuracy.value
+        assert found.accuracy.value == pytest.approx(4.0 + 25.0 * right)  # the model's
+        assert f">{found.accuracy.value:+.1f} <" in section
+        came = summary.comparison.row(loss).difference.estimate
+        title = demo._TITLES[loss]
+        assert f"{title}, accuracy: {100 * came.value:+.1f} points [" in section
+    assert section.count("<svg") == 2
+
+
 def test_what_is_measured_was_in_no_training(done):
     _, given = done
     rows = held_out(load_dataset("digits", validation=0.2))
@@ -318,12 +386,18 @@ def test_a_second_demo_replaces_the_first_and_repeats_it(done, tmp_path, monkeyp
     fewer = {name: demo._TITLES[name] for name in ("teacher", "control", "kd")}
     monkeypatch.setattr(demo, "_TITLES", fewer)
     monkeypatch.setattr(demo, "MEASURED", ())
+    monkeypatch.setattr(demo, "FORECAST", ())
     first = demo.run_demo(tmp_path, 2, progress=False, plan=TINY)
     (tmp_path / "kd" / "seed1" / "record.json").rename(tmp_path / "kd" / "seed1" / "kept.json")
     (tmp_path / "kd" / "seeds of mine").mkdir()
+    earlier = tmp_path / "forecast" / "kd" / "forecast.json"
+    earlier.parent.mkdir(parents=True)
+    earlier.write_text("of the first")
     second = demo.run_demo(tmp_path, 1, progress=False, plan=TINY)
     assert not (tmp_path / "kd" / "seed1").exists()
     assert not (tmp_path / "store" / "seed1").exists()
+    assert not earlier.exists()
+    assert (first.forecasts, second.forecasts) == ({}, {})
     assert (tmp_path / "kd" / "seeds of mine").is_dir()  # not the demo's
     before = done[0].comparison
     for name in ("control", "kd"):
@@ -362,5 +436,6 @@ def test_table_in_the_terminal_fits_80_columns(done, monkeypatch):
         assert f"{100 * row.estimate.value:.1f} %" in said
         assert demo._TITLES[row.name] in said
     assert max(map(len, said.split("Against")[0].splitlines())) <= 80
+    assert "Forecast before any student was distilled" in " ".join(said.split())
     assert "still lacks" in " ".join(said.split())
     assert "Test accuracy by the weight of KD (first seeds): 0: " in " ".join(said.split())

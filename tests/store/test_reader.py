@@ -65,37 +65,25 @@ def test_any_rows_in_any_order(folder, data):
 
 
 @pytest.mark.parametrize("shard_rows", [8, 20, 25, 50])  # 7, 3, 2 and 1 of them a view
-def test_rows_gathered_by_shard_and_one_by_one(tmp_path, monkeypatch, shard_rows):
+def test_rows_of_several_shards(tmp_path, shard_rows):
     keep = Keep.of("top_k+features", k=3, dtype="fp16")
     store = TeacherStore.open(write_store(tmp_path, plan_of(keep, views=3, shard_rows=shard_rows)))
     generator = torch.Generator().manual_seed(0)
-    index = torch.randint(ROWS, (400,), generator=generator)
-    view = torch.randint(3, (400,), generator=generator)
-    expected = encode(said(index, view), index, view, keep)
-    for rows_a_shard in (0, shards.ROWS_A_SHARD, 10**9):
-        monkeypatch.setattr(shards, "ROWS_A_SHARD", rows_a_shard)
+    for size in (2, 400):
+        index = torch.randint(ROWS, (size,), generator=generator)
+        view = torch.randint(3, (size,), generator=generator)
+        expected = encode(said(index, view), index, view, keep)
         found = store.read(index, view)
         assert found.keys() == expected.keys()
         for name, values in expected.items():
             assert torch.equal(found[name], values)
+            assert found[name].is_contiguous()
     assert torch.equal(store.read(index, 1)["labels"], _labels(index, 1, keep))
     assert torch.equal(store.read(index)["labels"], _labels(index, 0, keep))
 
 
 def _labels(index, view, keep):
     return encode(said(index, view), index, view, keep)["labels"]
-
-
-def test_few_rows_of_a_shard_are_copied_one_by_one(folder, monkeypatch):
-    ways, by_shard = [], shards.Shards._by_shard
-    monkeypatch.setattr(
-        shards.Shards, "_by_shard", lambda *given: ways.append(given[1]) or by_shard(*given)
-    )
-    store = TeacherStore.open(folder)
-    store.read(torch.tensor([0, 9]).repeat(15))
-    assert ways == []
-    store.read(torch.tensor([0, 9]).repeat(16))
-    assert ways == [[0, 1]]
 
 
 _OPEN = {}

@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from limbeck.checks import ArgumentError, CheckpointError
-from limbeck.cli import demo_queries, demo_store
+from limbeck.cli import demo_forecast, demo_queries, demo_store
 from limbeck.cli.demo_bits import held_out, measured
 from limbeck.cli.demo_material import (
     CONTROL,
@@ -27,6 +27,7 @@ from limbeck.cli.demo_material import (
 from limbeck.cli.demo_telling import bar, print_summary
 from limbeck.cli.demo_weight import chapter, compared, weighed
 from limbeck.data import Data
+from limbeck.forecasting.result import Forecast
 from limbeck.information.threads import one_thread
 from limbeck.record import FILE_NAME, RunRecord, this_command
 from limbeck.report.bits import MEASURED as MEASURED_FOLDER
@@ -44,6 +45,7 @@ from limbeck.zoo.data.splits import cut
 
 
 MEASURED = (CONTROL, "kd", "itrd")
+FORECAST = demo_forecast.LOSSES
 WEIGHED = 2  # seeds with other weights of KD
 _TITLES = {
     TEACHER: "Teacher",
@@ -64,6 +66,7 @@ class DemoSummary:
         report: The HTML file.
         comparison: Test accuracy of every group with its difference to the control.
         teacher_accuracy: The teacher's accuracy on the test images, in [0, 1].
+        forecasts: What KD and ITRD were expected to add to the control, by loss.
         measurement: What of the teacher's knowledge each student of the first seed lacks [bits],
             and an untrained one.
         stores: The chapter on what storing the teacher's answers saved.
@@ -76,6 +79,7 @@ class DemoSummary:
     report: Path
     comparison: Comparison
     teacher_accuracy: float
+    forecasts: dict[str, Forecast]
     measurement: Measurement
     stores: dict[str, Any]
     weights: dict[str, Any]
@@ -92,7 +96,8 @@ def run_demo(
     the other half, in which few images have labels: a control without the teacher, one with label
     smoothing, KD and ITRD. All students of a seed begin with the same weights and take the same
     number of steps. KD and ITRD see all images, the labelled ones repeated until they fill half of
-    every batch; the controls see the labelled ones alone, which serves them better.
+    every batch; the controls see the labelled ones alone, which serves them better. What
+    KD and ITRD will add is forecast before any student is trained.
 
     Args:
         out: Folder for ``GROUP/seedK`` and ``report.html``; an earlier demo in it is replaced.
@@ -120,10 +125,14 @@ def run_demo(
     taught_by_kd: list[Result] = []
     stores: list[TeacherStore] = []
     learned: list[RunRecord] = []  # from these
-    with bar(4 + seeds * (len(_TITLES) - 1), shown=progress) as tell:
+    with bar(5 + seeds * (len(_TITLES) - 1), shown=progress) as tell:
         tell(_TITLES[TEACHER])
         guide = trained(digits, digits.train.subset(mine), None, TEACHER, 0, plan, folder)
         records[TEACHER].append(guide.record)
+        tell("forecasting what it will bring")
+        begun = time.monotonic()
+        expected = demo_forecast.forecasts(digits, theirs, guide.student, plan, folder, FORECAST)
+        forecasting = time.monotonic() - begun
         for seed in range(seeds):
             rows = student_rows(digits, theirs, plan.labels, seed)
             stores.append(demo_store.stored(guide.student, rows, seed, plan, folder))
@@ -166,6 +175,7 @@ def run_demo(
     summary.status = "finished"
     chapters = zip(("weighing", "asking", "measuring"), pairwise(clock), strict=True)
     summary.time = {name: end - begin for name, (begin, end) in chapters}
+    summary.time["forecasting"] = forecasting
     summary.time["seconds"] = time.monotonic() - started
     summary.save(folder)
     report = write_report([folder], folder / "report.html")
@@ -174,6 +184,7 @@ def run_demo(
         report,
         comparison,
         guide.record.results["last"]["test"]["accuracy"],
+        expected,
         measurement,
         store_chapter,
         weight_chapter,
@@ -294,7 +305,8 @@ def _summary(plan: Plan, digits: DataSet, seeds: int, parts: tuple[int, int]) ->
         "All students of a seed begin with the same weights and take the same number of steps. "
         "Each kind has the learning rate that served it best, with other seeds, on "
         f"{_rows(digits.validation)} validation images; the {len(digits.test)} test images were "
-        "looked at once, at the end."
+        "looked at once, at the end. What KD and ITRD would add was forecast before any student "
+        "was trained."
     )
     scope = (
         "A seed decides initial weights, order, and which images have labels. The teacher and the "
@@ -339,5 +351,6 @@ def _clear(folder: Path) -> None:
         if is_store(store) and not store.is_symlink():
             shutil.rmtree(store)
     (folder / "report.html").unlink(missing_ok=True)
+    demo_forecast.clear(folder)
     for file in (folder / MEASURED_FOLDER).glob("*.*"):
         file.unlink()

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from limbeck.cli import demo_store
 from limbeck.cli.demo_bits import bits_sentence
+from limbeck.cli.demo_forecast import forecast_sentence
 from limbeck.record import RunRecord
 from limbeck.report.reading import TEACHER
 from limbeck.report.sentences import gain, interval, number, seconds as spoken, verdict_sentence
@@ -37,8 +38,8 @@ def bar(total: int, *, shown: bool) -> Generator[Callable[[str], None]]:
             nonlocal begun
             bar.update(task, completed=begun, description=f"{what} ({begun + 1} of {total})")
             begun += 1
-            if shown and not live and begun in (1, 2):
-                rest = "the teacher" if begun == 1 else f"{total - 2} students"
+            if shown and not live and begun in (1, 3):  # 2 is the forecast
+                rest = "the teacher" if begun == 1 else f"{total - 5} students"
                 console.print(f"limbeck demo: training {rest} ...", highlight=False)
 
         yield tell
@@ -77,6 +78,8 @@ def print_summary(found: DemoSummary, teacher: RunRecord, titles: Mapping[str, s
         table.add_row(titles[row.name], *map(escape, (own, *cells)), spoken(row.seconds))
     console.print(table)
     console.print(verdict_sentence(comparison, titles=dict(titles)), markup=False)
+    if found.forecasts:
+        console.print(forecast_sentence(found.forecasts, comparison, titles), markup=False)
     console.print(bits_sentence(found.measurement), markup=False)
     console.print(demo_store.told(found.stores), markup=False)
     console.print(found.weights["paragraphs"][0], markup=False)

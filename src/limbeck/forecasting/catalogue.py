@@ -6,7 +6,16 @@ from typing import Literal, NamedTuple
 
 
 Group = Literal[
-    "set-up", "scores", "bits", "cells", "k-means", "renyi", "gradients", "smoothing", "pilot"
+    "set-up",
+    "scores",
+    "bits",
+    "untrained",
+    "cells",
+    "k-means",
+    "renyi",
+    "gradients",
+    "smoothing",
+    "pilot",
 ]
 
 
@@ -44,7 +53,6 @@ PREDICTORS: dict[str, Predictor] = {
     "distillable_above_null": Predictor(
         "bits", "bits", "distillable bits above what shuffled labels give"
     ),
-    "distillable_untrained": Predictor("bits", "bits", "distillable bits, untrained student"),
     "distilled": Predictor("bits", "bits", "redundant bits, with the short control"),
     "unique_student": Predictor("bits", "bits", "bits that only the short control has"),
     "synergistic": Predictor("bits", "bits", "bits that only both together have"),
@@ -54,6 +62,7 @@ PREDICTORS: dict[str, Predictor] = {
         "bits", "bits", "cross-entropy difference of recalibrated probes"
     ),
     "cka": Predictor("bits", "", "linear CKA of the two layers"),
+    "distillable_untrained": Predictor("untrained", "bits", "distillable bits, untrained student"),
     "distillable_cells": Predictor("cells", "bits", "distillable bits by posterior cells"),
     "distillable_kmeans": Predictor("k-means", "bits", "distillable bits by PCA and k-means"),
     "renyi": Predictor("renyi", "bits", "matrix-based Renyi information between the layers"),

@@ -31,7 +31,7 @@ from limbeck.training.saving import load
 
 
 #: Groups whose figures are another's for another layer, and those that no teacher changes.
-OF_LAYER: frozenset[Group] = frozenset({"bits", "cells", "k-means"})
+OF_LAYER: frozenset[Group] = frozenset({"bits", "untrained", "cells", "k-means"})
 OF_ALL: frozenset[Group] = frozenset({"set-up", "smoothing"})
 _REFUSED = {
     "max_steps": "What a run brings depends on its length: say it by `epochs` alone.",

@@ -89,13 +89,17 @@ def gather(
     Returns:
         All figures but the pilots', and those of every pilot.
     """
-    found = Gathered()
-    if early is None and not OF_EARLY.isdisjoint(groups):
+    found, ways = Gathered(), _ways()
+    if early is None and not ways.keys().isdisjoint(groups):
         with _timed(found, "short control"):
             early = control(case.student, case.budget, share=EARLY)
     if "set-up" in groups:
         found.figures |= _finite(_set_up(case))
-    for group, way in _WAYS.items():
+    if "untrained" in groups:
+        with _timed(found, "untrained"):
+            bits = _distillable(case, case.student, "hull")
+            found.figures |= _finite({"distillable_untrained": bits})
+    for group, way in ways.items():
         if group in groups and early is not None:
             with _timed(found, group):
                 found.figures |= _finite(way(case, early))
@@ -149,14 +153,11 @@ def _scores(case: Case, early: nn.Module) -> dict[str, float]:
 
 
 def _bits(case: Case, early: nn.Module) -> dict[str, float]:
-    students = {"early": early, "untrained": case.student}
-    measured = _measured(case, students, "hull")
-    one, untrained = (measured.select(student=name).estimate for name in students)
+    one = _measured(case, early, "hull").estimate
     null = one.null.get("unique_teacher", 0.0)
     return {
         "distillable": one.distillable.value,
         "distillable_above_null": max(one.distillable.value - null, 0.0),
-        "distillable_untrained": untrained.distillable.value,
         "distilled": one.distilled.value,
         "unique_student": one.unique_student.value,
         "synergistic": one.synergistic.value,
@@ -167,8 +168,8 @@ def _bits(case: Case, early: nn.Module) -> dict[str, float]:
     }
 
 
-def _distillable(case: Case, early: nn.Module, method: str) -> float:
-    return _measured(case, early, method).distillable.value
+def _distillable(case: Case, student: nn.Module, method: str) -> float:
+    return _measured(case, student, method).distillable.value
 
 
 def _measured(case: Case, students: Any, method: str) -> Any:
@@ -221,16 +222,16 @@ def _gradients(case: Case, early: nn.Module) -> dict[str, float]:
     return {"variance_reduction": 1.0 - left, "gradient_correlation": moments.rho}
 
 
-#: The groups that compare the teacher with the short control, and how each is taken.
-_WAYS: dict[Group, Callable[[Case, nn.Module], Mapping[str, float]]] = {
-    "scores": _scores,
-    "bits": _bits,
-    "cells": lambda case, early: {"distillable_cells": _distillable(case, early, "cells")},
-    "k-means": lambda case, early: {"distillable_kmeans": _distillable(case, early, "kmeans")},
-    "renyi": _renyi,
-    "gradients": _gradients,
-}
-OF_EARLY = frozenset(_WAYS)
+def _ways() -> dict[Group, Callable[[Case, nn.Module], Mapping[str, float]]]:
+    """Return how the figures of each group that compares with the short control are taken."""
+    return {
+        "scores": _scores,
+        "bits": _bits,
+        "cells": lambda case, early: {"distillable_cells": _distillable(case, early, "cells")},
+        "k-means": lambda case, early: {"distillable_kmeans": _distillable(case, early, "kmeans")},
+        "renyi": _renyi,
+        "gradients": _gradients,
+    }
 
 
 def _said(case: Case, model: Any) -> tuple[Tensor, Tensor]:

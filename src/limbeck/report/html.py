@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from limbeck.files import write_text
 from limbeck.record import RunRecord, versions
-from limbeck.report import bits, sentences, weighed
+from limbeck.report import bits, forecasted, sentences, weighed
 from limbeck.report.comparison import LOWER_IS_BETTER, Comparison, compare, values_of
 from limbeck.report.curves import SERIES, Band, Curve, bands_of, curve_svg, panels_svg
 from limbeck.report.reading import TEACHER, Study, read_study
@@ -71,6 +71,7 @@ def render(study: Study) -> str:
         notes=[] if study.summary is None else study.summary.warnings,
         table=None if compared is None else _table(compared, study, titles, colours),
         seeds_table=None if compared is None else _seeds_table(compared, titles),
+        forecasted=forecasted.section(study.forecasts, _students(study), compared, titles),
         measured=None if study.measurement is None else bits.section(study.measurement),
         weighed=weighed.section(study.groups, titles, colours),
         chapters=[] if study.summary is None else study.summary.settings.get("chapters", []),
@@ -158,7 +159,7 @@ def _verdict(compared: Comparison | None, study: Study, titles: dict[str, str]) 
 
 
 def _warnings(study: Study, compared: Comparison | None, titles: dict[str, str]) -> list[str]:
-    found = list(compared.warnings) if compared is not None else []
+    found = [*(compared.warnings if compared is not None else []), *study.damaged]
     records = [record for group in study.groups.values() for record in group]
     for name, group in study.groups.items():
         texts: dict[str, list[int]] = {}

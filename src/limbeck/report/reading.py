@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from limbeck.checks import DataError, check_choice
 from limbeck.record import FILE_NAME, RunRecord
 from limbeck.report.bits import read_measurement
+from limbeck.report.forecast_file import Saved, read_forecasts
 
 
 _SEED = re.compile(r"seed[-_]?\d+")
@@ -26,12 +27,16 @@ class Study:
         control: Which group the others are compared with, or None.
         summary: The record of the whole, where a demo wrote one.
         measurement: What was measured of them in bits, where it was.
+        forecasts: What was forecast of them, by the folder it lies in.
+        damaged: What is wrong with forecasts that cannot be read.
     """
 
     groups: dict[str, list[RunRecord]]
     control: str | None
     summary: RunRecord | None
     measurement: dict[str, Any] | None = None
+    forecasts: Mapping[str, Saved] = field(default_factory=dict)
+    damaged: Sequence[str] = ()
 
 
 def read_study(runs: Sequence[Path | str], *, control: str | None = None) -> Study:
@@ -49,6 +54,8 @@ def read_study(runs: Sequence[Path | str], *, control: str | None = None) -> Stu
     """
     groups: dict[str, list[RunRecord]] = {}
     summary, measurement = None, None
+    forecasts: dict[str, Saved] = {}
+    damaged: list[str] = []
     for given in map(Path, runs):
         found = _records_in(given)
         if not found:
@@ -57,6 +64,8 @@ def read_study(runs: Sequence[Path | str], *, control: str | None = None) -> Stu
                 "there is none. Give the folder of a run or of several."
             )
         measurement = read_measurement(given) or measurement
+        told, wrong = read_forecasts(given)
+        forecasts, damaged = forecasts | told, damaged + wrong
         for name, record in found:
             if record.kind == "demo":
                 summary = record
@@ -71,7 +80,8 @@ def read_study(runs: Sequence[Path | str], *, control: str | None = None) -> Stu
         groups = {name: groups[name] for name in dict.fromkeys(order) if name in groups}
     if control is not None:
         check_choice("report", "control", control, groups)
-    return Study(groups, control or _control_of(groups, summary), summary, measurement)
+    control = control or _control_of(groups, summary)
+    return Study(groups, control, summary, measurement, forecasts, damaged)
 
 
 def _records_in(folder: Path) -> list[tuple[str, RunRecord]]:
