@@ -1,13 +1,14 @@
 """Do limbeck's forecasts hold on data that they were not fitted to?
 
-No claim is made beforehand. Twelve cells outside of the grid of predictive_validity.py: MNIST
-(three kinds of teacher, two label budgets) and TREC's questions (teachers: all-MiniLM-L6-v2
-fine-tuned, an encoder of two layers, the same with half of its labels drawn by lot; two label
-budgets; the student an encoder of two layers of 32, from random weights). ``forecast`` asks
-limbeck.forecast about each cell, with and without a pilot, and writes
-results/forecast_held_out_before.json; ``run`` then trains control, KD and ITRD three times, refuses
-to start without that file, and writes results/forecast_held_out.json: how many gains lie inside of
-their 90 % interval.
+Not run yet: there is no result, and no claim is made beforehand.
+
+Twelve cells outside of the grid of predictive_validity.py: MNIST (three kinds of teacher, two label
+budgets) and TREC's questions (teachers: all-MiniLM-L6-v2 fine-tuned, an encoder of two layers, the
+same with half of its labels drawn by lot; two label budgets; the student an encoder of two layers
+of 32, from random weights). ``forecast`` asks limbeck.forecast about each cell, with and without a
+pilot, and writes results/forecast_held_out_before.json; ``run`` then trains control, KD and ITRD
+three times, refuses to start without that file, and writes results/forecast_held_out.json: how many
+gains lie inside of their 90 % interval.
 
     python benchmarks/forecast_held_out.py forecast --data FOLDER --model FOLDER
     python benchmarks/forecast_held_out.py run --data FOLDER --model FOLDER [--workers 2]

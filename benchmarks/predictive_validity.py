@@ -43,6 +43,7 @@ from validity_summary import grid_of, summarised
 
 from limbeck.forecasting.gathering import EARLY, PILOT, Case, gather
 from limbeck.forecasting.grid import grid_text
+from limbeck.forecasting.model import with_misses
 from limbeck.forecasting.short_runs import control, distilled, gains
 from limbeck.record import hardware, versions
 from limbeck.training.evaluate import outputs_over
@@ -157,7 +158,7 @@ def main() -> None:
         "early_share": EARLY, "pilot_share": PILOT,
     }  # fmt: skip
     grid = grid_of(found, cells, methods=METHODS, seeds=seeds, alike=alike, about=told)
-    GRID.write_text(grid_text(grid), encoding="utf8")
+    GRID.write_text(grid_text(with_misses(grid)), encoding="utf8")
     tables = summarised(grid)
     for method, outcomes in tables.items():
         for outcome, one in outcomes.items():

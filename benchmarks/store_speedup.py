@@ -2,11 +2,11 @@
 
 Seconds of an epoch without a teacher / stored / live (medians of 3 turns, 2 threads of an AMD EPYC,
 torch 2.13.0), stored over none with its 95 % interval (target at most 1.05), live over stored and
-its bound: resnet56 to resnet20 4.2 / 4.0 / 7.3, 0.97 [0.91, 1.04], 1.8 of 2.0; resnet32x4 to
-resnet8x4 12.3 / 12.6 / 35, 1.02 [0.99, 1.06], 2.8 of 3.0; resnet50 to mobilenetv2 2.4 / 2.4 / 46,
-0.99 [0.99, 1.13], 19 of 67 (the student's depthwise convolutions take more time than their
-arithmetic). Reader, microseconds a batch of 64 and 512 rows: fp32 25 and 65 (``.npy`` 12, 63), fp16
-25 and 46 (20, 127), a file a row 14,812 and 114,550. results/store_speedup.json.
+its bound: resnet56 to resnet20 3.7 / 3.8 / 7.1, 1.01 [1.01, 1.03], 1.9 of 2.0; resnet32x4 to
+resnet8x4 14.0 / 14.7 / 36, 1.05 [1.00, 1.06], 2.5 of 3.0 (while other programs ran); resnet50
+to mobilenetv2 2.4 / 2.5 / 45, 1.04 [0.84, 1.04], 18 of 67 (depthwise convolutions take more than
+their arithmetic). Reader, microseconds a batch of 64 and 512 rows: fp32 25 and 65 (``.npy`` 12,
+63), fp16 25 and 46 (20, 127), a file a row 14,812 and 114,550. results/store_speedup.json.
 
     python benchmarks/store_speedup.py [--data DIR] [--quick | --reader]
 

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
-
-import pytest
-
 from limbeck.cli.demo_forecast import LOSSES, clear, forecast_sentence
 from limbeck.estimates import Estimate
 from limbeck.forecasting.grid import own_grid
@@ -66,8 +62,5 @@ def test_only_earlier_forecasts_are_cleared(tmp_path):
     assert left == ["forecast.json", "notes.txt"]
 
 
-@pytest.mark.skipif(
-    not (files("limbeck.forecasting") / "grid.json").is_file(), reason="the grid is not made yet"
-)
 def test_limbecks_own_grid_has_the_losses():
     assert set(LOSSES) <= set(own_grid().methods)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from importlib.resources import files
 from typing import Any, Literal
@@ -45,10 +45,13 @@ class Grid:
     Attributes:
         rows: The cells.
         about: Hardware, versions, settings.
+        misses: Of the cells, gain less forecast by a fit without the cell's teacher, for models
+            that were fitted before; by their names. See :func:`limbeck.forecasting.model.fitted`.
     """
 
     rows: Sequence[Row]
     about: Mapping[str, Any]
+    misses: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     def figures(self, names: Sequence[str], method: str) -> Float[np.ndarray, "cells names"]:
         """Return figures by name, NaN where a cell has none."""
@@ -77,14 +80,16 @@ class Grid:
 def read_grid(text: str) -> Grid:
     """Return a grid from its JSON."""
     told = json.loads(text)
-    return Grid([Row(**row | {"name": tuple(row["name"])}) for row in told["rows"]], told["about"])
+    rows = [Row(**row | {"name": tuple(row["name"])}) for row in told["rows"]]
+    return Grid(rows, told["about"], told["misses"])
 
 
 def grid_text(grid: Grid) -> str:
     """Return a grid as JSON, one row a line, numbers to six digits."""
     rows = [json.dumps(_rounded(asdict(row)), allow_nan=False) for row in grid.rows]
-    about = json.dumps(grid.about)
-    return f'{{"about": {about}, "rows": [\n' + ",\n".join(rows) + "\n]}\n"
+    about, misses = json.dumps(grid.about), json.dumps(_rounded(dict(grid.misses)))
+    head = f'{{"about": {about},\n"misses": {misses},\n"rows": [\n'
+    return head + ",\n".join(rows) + "\n]}\n"
 
 
 @lru_cache(maxsize=1)
@@ -96,6 +101,8 @@ def own_grid() -> Grid:
 def _rounded(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _rounded(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_rounded(part) for part in value]
     if isinstance(value, float):
         return float(f"{value:.6g}") if np.isfinite(value) else None
     return value
