@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -11,6 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from sklearn.base import clone
 from sklearn.ensemble import ExtraTreesRegressor, VotingRegressor
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 from sklearn.impute import SimpleImputer
@@ -124,7 +126,7 @@ def fitted(
     with np.errstate(all="ignore"):
         medians = np.nanmedian(rows, axis=0)
         ranges = np.stack([np.nanmin(rows, axis=0), np.nanmax(rows, axis=0)])
-    return GainModel(tuple(names), _fresh(estimator).fit(rows, gains), misses, medians, ranges)
+    return GainModel(tuple(names), _fit(estimator, rows, gains), misses, medians, ranges)
 
 
 def left_out(
@@ -137,7 +139,7 @@ def left_out(
     found = np.empty(len(gains))
     for teacher in np.unique(teachers):
         theirs = teachers == teacher
-        found[theirs] = _fresh(estimator).fit(rows[~theirs], gains[~theirs]).predict(rows[theirs])
+        found[theirs] = _fit(estimator, rows[~theirs], gains[~theirs]).predict(rows[theirs])
     return found
 
 
@@ -154,8 +156,12 @@ def conformal(misses: Float[np.ndarray, " cells"], level: float = LEVEL) -> tupl
     return float(ordered[n - rank]), float(ordered[rank - 1])
 
 
-def _fresh(estimator: Any) -> Any:
-    return clone(estimator)
+def _fit(estimator: Any, rows: np.ndarray, gains: np.ndarray) -> Any:
+    """Return a fitted copy of an estimator."""
+    with warnings.catch_warnings():
+        # A length at its bound says that the gain is flat there, which is no fault.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return clone(estimator).fit(rows, gains)
 
 
 def default_regression() -> Any:
