@@ -42,6 +42,8 @@ def test_table_verdict_and_files_with_the_real_estimator(limbeck, teacher, tmp_p
     record = json.loads((out / "measurement.json").read_text())
     (entry,) = record["entries"]
     left = entry["estimate"]["unique_teacher"]
+    ours, theirs = (record["cross_entropy"][one][entry[one]] for one in ("student", "teacher"))
+    gap = ours["value"] - theirs["value"]
     assert entry["teacher"] == str(teacher)
     assert entry["student"] == "small_cnn"
     assert left["n"] == 300
@@ -55,6 +57,7 @@ def test_table_verdict_and_files_with_the_real_estimator(limbeck, teacher, tmp_p
         "accuracy",
         "cross-entropy, student less teacher, bits",
         f"{entry['estimate']['verdict']}: ",
+        f"own scores, {gap:+.2f} bits",
         f"{out}: measurement.json, atoms.svg",
     ):
         assert text in said, text

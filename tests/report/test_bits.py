@@ -57,6 +57,15 @@ def test_numbers_and_warnings_are_words():
     assert found["rows_used"] == 791
     assert found["warnings"] == ["Too few.", "Few rows.", "Before: no synergy."]
     assert found["svg"].startswith("<svg")
+    assert [row["gap"] for row in found["rows"]] == ["", ""]
+
+
+def test_the_gap_of_scores_stands_beside_the_bits():
+    known = {"student": {"before": {"value": 2.5}, "after": {"value": 0.5}}}
+    known["teacher"] = {"t": {"value": 1.0}}
+    rows = [entry(name, 0.5) for name in ("before", "after", "unknown")]
+    found = section(measurement(*rows) | {"cross_entropy": known})
+    assert [row["gap"] for row in found["rows"]] == ["+1.50", "-0.50", ""]
 
 
 def test_it_stands_in_the_report_and_names_are_escaped(tmp_path):

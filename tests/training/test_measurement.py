@@ -1,6 +1,8 @@
 """What a measurement gives: rankings, trajectories, records, files; the same on two processes."""
 
 import json
+import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -118,3 +120,20 @@ def test_two_processes_measure_what_one_does(ranks):
     assert (
         main["error"] == other["error"] == one["error"] == "estimate_pid: on the main process alone"
     )
+
+
+def test_the_gap_of_scores_is_the_students_cross_entropy_less_the_teachers(recorder):
+    x, y = rows(64)
+    teacher, student = good_teacher(), network(seed=1)
+    found = measure(teacher, student, (x, y))
+    expected = 0.0
+    with torch.no_grad():
+        for sign, model in ((1, student), (-1, teacher)):
+            for scores, target in zip(model.eval()(x).double().tolist(), y.tolist(), strict=True):
+                total = sum(math.exp(score) for score in scores)
+                expected -= sign * math.log2(math.exp(scores[target]) / total) / 64
+    assert found.score_gap(found.entries[0]) == pytest.approx(expected, abs=1e-5)
+    assert f"{expected:.3f} bits: orders gains better" in str(found)
+    hidden = replace(found, cross_entropy={"student": found.cross_entropy["student"]})
+    assert hidden.score_gap(hidden.entries[0]) is None
+    assert "orders gains" not in str(hidden)

@@ -10,7 +10,7 @@ from rich.markup import escape
 from limbeck.cli import show
 from limbeck.estimates import Estimate
 from limbeck.information.pid_estimate import VERDICTS
-from limbeck.training.measurement import Entry, Measurement
+from limbeck.training.measurement import GAP, Entry, Measurement
 
 
 _NAMES = ("teacher", "student", "teacher_layer", "student_layer")
@@ -52,6 +52,9 @@ def print_measurement(measurement: Measurement, where: str) -> None:
         _print_beside(entries[0])
         verdict = entries[0].estimate.verdict
         show.say(f"{verdict}: {VERDICTS[verdict]}")
+        gap = measurement.score_gap(entries[0])
+        if gap is not None:
+            show.say(f"cross-entropy gap of their own scores, {gap:+.2f} bits: {GAP}")
 
 
 def _warnings(entries: Sequence[Entry]) -> list[str]:

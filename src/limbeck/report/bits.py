@@ -46,6 +46,7 @@ def section(record: Mapping[str, Any]) -> dict[str, Any]:
                 "name": entry["student"],
                 "cells": [_bits(entry["estimate"][name]) for name in _COLUMNS],
                 "verdict": entry["estimate"]["verdict"],
+                "gap": _gap(record.get("cross_entropy", {}), entry),
             }
             for entry in entries
         ],
@@ -67,6 +68,12 @@ def _warnings(entries: Sequence[Mapping[str, Any]]) -> list[str]:
         if text not in for_all
     ]
     return [*for_all, *named]
+
+
+def _gap(found: Mapping[str, Any], entry: Mapping[str, Any]) -> str:
+    """Return the student's cross-entropy less the teacher's, by their own scores [bits]."""
+    ours, theirs = (found.get(side, {}).get(entry[side]) for side in ("student", "teacher"))
+    return "" if ours is None or theirs is None else f"{ours['value'] - theirs['value']:+.2f}"
 
 
 def _sentence(text: str) -> str:

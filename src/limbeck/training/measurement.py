@@ -20,6 +20,7 @@ from limbeck.record import hardware, versions
 
 
 FILE_NAME = "measurement.json"
+GAP = "orders gains better than bits do; limbeck forecast gives the gain to expect"
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,6 +121,19 @@ class Measurement:
     def verdict(self) -> str:
         """What to do, in words, where there is one entry."""
         return self.estimate.verdict
+
+    def score_gap(self, entry: Entry) -> float | None:
+        """Return the student's cross-entropy less the teacher's, by their own class scores [bits].
+
+        On the grid behind :func:`limbeck.forecast` it orders what distillation brings better than
+        distillable bits do. None where a network has no scores for these targets.
+        """
+        found = [
+            self.cross_entropy.get(side, {}).get(getattr(entry, side))
+            for side in ("student", "teacher")
+        ]
+        student, teacher = found
+        return None if student is None or teacher is None else student.value - teacher.value
 
     def select(self, **wanted: object) -> Measurement:
         """Return the entries with these labels and layers as a measurement of their own.
@@ -224,7 +238,12 @@ class Measurement:
 
     def __str__(self) -> str:
         """Return the entries, how good the networks are themselves, and the warnings."""
-        parts = [str(entry) for entry in self.entries]
+        parts = []
+        for entry in self.entries:
+            parts.append(str(entry))
+            gap = self.score_gap(entry)
+            if gap is not None:
+                parts.append(f"{'cross-entropy gap of own scores':38}{gap:.3f} bits: {GAP}")
         for side, found in self.accuracy.items():
             parts += [
                 f"{'accuracy of ' + label + ' (' + side + ')':38}{value}"
