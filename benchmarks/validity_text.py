@@ -29,6 +29,7 @@ TEACHER_WIDTH, STUDENT_WIDTH = 96, 32
 FIXED: dict[str, Any] = {
     "optimizer": "adamw", "weight_decay": 0.01, "schedule": "cosine", "clip": 1.0,
     "device": "cpu", "progress": False, "batch_size": BATCH,
+    "force": True,  # some questions of TREC are asked twice
 }  # fmt: skip
 TEACHERS = {"MiniLM": 0.0, "small encoder": 0.0, "noisy labels": 0.5}  # share of labels by lot
 

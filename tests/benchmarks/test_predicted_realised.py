@@ -285,13 +285,12 @@ def test_numbers_and_cells_of_tables(load):
 
 
 def test_the_page_is_renewed_between_its_markers(load):
-    realised = load("predicted_realised")
     page = "Before.\n<!-- begin one -->\nold\n<!-- end one -->\nAfter."
-    once = realised.replaced(page, {"one": "new"})
+    once = load("pages").replaced(page, {"one": "new"})
     assert once == "Before.\n<!-- begin one -->\n\nnew\n\n<!-- end one -->\nAfter."
-    assert realised.replaced(once, {"one": "new"}) == once
+    assert load("pages").replaced(once, {"one": "new"}) == once
     with pytest.raises(SystemExit, match="begin two"):
-        realised.replaced(page, {"two": "new"})
+        load("pages").replaced(page, {"two": "new"})
 
 
 def test_all_of_it_from_the_results_to_the_page(load, monkeypatch, tmp_path, capsys):
@@ -345,7 +344,6 @@ def test_all_of_it_from_the_results_to_the_page(load, monkeypatch, tmp_path, cap
 
 
 def test_the_page_of_the_repository_has_every_marker(load):
-    realised = load("predicted_realised")
     page = (FOLDER.parent / "docs" / "results" / "predicted.md").read_text("utf8")
     names = ("weight summary", "convex", "network", "plain plateaus", "plan", "sources")
-    assert realised.replaced(page, dict.fromkeys(names, "x")).count("\nx\n") == len(names)
+    assert load("pages").replaced(page, dict.fromkeys(names, "x")).count("\nx\n") == len(names)

@@ -5,11 +5,12 @@ import math
 
 import numpy as np
 
-from limbeck.forecasting.grid import read_grid
+from limbeck.forecasting.grid import grid_text, read_grid
 
 
 GRID = {
     "about": {"seeds": 3},
+    "misses": {"kd accuracy cka": [0.5, -1.0, 0.25]},
     "rows": [
         {
             "name": ["digits", teacher, "small"],
@@ -47,3 +48,5 @@ def test_tables_of_a_grid():
     np.testing.assert_array_equal(grid.gains("itrd", "accuracy"), [3.0, 0.0, 1.0])
     one, other, again = grid.teachers.tolist()
     assert one == again != other
+    assert grid.misses == {"kd accuracy cka": [0.5, -1.0, 0.25]}
+    assert read_grid(grid_text(grid)) == grid

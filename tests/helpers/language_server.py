@@ -250,7 +250,7 @@ class _Handler(BaseHTTPRequestHandler):
         server.requests.append(body)
         with server.lock:
             fault = server.behaviour.faults.pop(0) if server.behaviour.faults else None
-        if fault is None:
+        if not fault:
             time.sleep(server.behaviour.latency)
             status, answer = server.answer(self.path, body)
         elif fault == "hang up":

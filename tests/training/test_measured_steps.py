@@ -170,9 +170,13 @@ def test_what_a_mean_is_over():
 
 
 class Counting:
-    """A user's own task that says what it counts."""
+    """A user's own task, the sum of the first scores, that says what it counts."""
 
-    loss = metrics = None  # of which nothing is asked
+    def loss(self, outputs, batch):
+        return outputs.logits[:, 0].sum()
+
+    def metrics(self, outputs, batch):
+        return {"sum": self.loss(outputs, batch).item()}
 
     def counted(self, batch):
         return batch.targets.sum()
