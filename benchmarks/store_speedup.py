@@ -5,8 +5,8 @@ torch 2.13.0), stored over none with its 95 % interval (target at most 1.05), li
 its bound: resnet56 to resnet20 3.7 / 3.8 / 7.1, 1.01 [1.01, 1.03], 1.9 of 2.0; resnet32x4 to
 resnet8x4 14.0 / 14.7 / 36, 1.05 [1.00, 1.06], 2.5 of 3.0 (while other programs ran); resnet50
 to mobilenetv2 2.4 / 2.5 / 45, 1.04 [0.84, 1.04], 18 of 67 (depthwise convolutions take more than
-their arithmetic). Reader, microseconds a batch of 64 and 512 rows: fp32 in one file 25 and 42, in 20
-files 75 and 156 (``.npy`` 11, 63), fp16 24 and 40 (20, 129), a file a row 12,899 and 98,921.
+their arithmetic). Reader, microseconds a batch of 64 and 512 rows: fp32 in one file 25 and 42, in
+20 files 75 and 156 (``.npy`` 11, 63), fp16 24 and 40 (20, 129), a file a row 12,899 and 98,921.
 results/store_speedup.json.
 
     python benchmarks/store_speedup.py [--data DIR] [--quick | --reader]
