@@ -161,7 +161,8 @@ def _fit(estimator: Any, rows: np.ndarray, gains: np.ndarray) -> Any:
     with warnings.catch_warnings():
         # A length at its bound says that the gain is flat there, which is no fault.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        return clone(estimator).fit(rows, gains)
+        fresh: Any = clone(estimator)
+        return fresh.fit(rows, gains)
 
 
 def default_regression() -> Any:
