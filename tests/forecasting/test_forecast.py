@@ -390,7 +390,8 @@ def test_what_is_of_another_kind(models, without_shape_hook, changes, kind, mess
 
 def test_options_that_are_left_open_are_no_mistake(models):
     given = {"max_steps": None, "weight": None, **QUICK}
-    lb.forecast(good_teacher(), network(), rows(61), validation=VALIDATION, **given)
+    found = lb.forecast(good_teacher(), network(), rows(61), validation=VALIDATION, **given)
+    assert (found.settings["max_steps"], len(found.entries)) == (None, 1)
 
 
 def test_a_store_is_refused(models, tmp_path):
