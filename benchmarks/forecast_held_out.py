@@ -1,6 +1,6 @@
 """Do limbeck's forecasts hold on data that they were not fitted to?
 
-Not run yet: there is no result, and no claim is made beforehand.
+The forecasts are made (results/forecast_held_out_before.json), the runs are not: no result yet.
 
 Twelve cells outside of the grid of predictive_validity.py: MNIST (three kinds of teacher, two label
 budgets) and TREC's questions (teachers: all-MiniLM-L6-v2 fine-tuned, an encoder of two layers, the
