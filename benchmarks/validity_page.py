@@ -39,8 +39,13 @@ def ranks(tables: Mapping[str, Any]) -> str:
     return table([*head, "rho, kd, accuracy", "partial, kd, accuracy"], lines)
 
 
-def ways(tables: Mapping[str, Any]) -> str:
-    """Return one line a way to forecast: error, coverage and width by method and outcome."""
+def ways(tables: Mapping[str, Any], left_out: str) -> str:
+    """Return one line a way to forecast: error, coverage and width by method and outcome.
+
+    Args:
+        tables: By method and outcome.
+        left_out: "forecasts" (of teachers) or "new_data" (of data sets).
+    """
     columns = [(method, outcome) for method in tables for outcome in tables[method]]
     lines = [
         (
@@ -48,7 +53,7 @@ def ways(tables: Mapping[str, Any]) -> str:
             *(
                 f"{number(one['rmse'])}, {100 * one['coverage']:.0f} %, {number(one['width'])}"
                 for method, outcome in columns
-                for one in [tables[method][outcome]["forecasts"][name]]
+                for one in [tables[method][outcome][left_out][name]]
             ),
         )
         for name in tables["kd"]["accuracy"]["forecasts"]
@@ -99,7 +104,8 @@ def write_tables(result: Mapping[str, Any]) -> None:
             "teachers": teachers(result["teachers"]),
             "gains": spread(tables),
             "ranks": ranks(tables),
-            "ways": ways(tables),
+            "ways": ways(tables, "forecasts"),
+            "new data": ways(tables, "new_data"),
             "sources": sources,
         },
     )

@@ -107,16 +107,18 @@ def correlations(grid: Grid, method: str, outcome: Outcome) -> dict[str, dict[st
 
 
 def forecasts(
-    grid: Grid, method: str, outcome: Outcome, ways: Mapping[str, Sequence[str]] = WAYS
+    grid: Grid, method: str, outcome: Outcome, *, whole_data_sets: bool = False
 ) -> dict[str, dict[str, float]]:
     """Return how far each way of forecasting goes for teachers that it has not seen.
 
     For each teacher the regression is fitted without it; its interval is taken from what was missed
-    of the other teachers' cells, each by a fit without that teacher.
+    of the other teachers' cells, each by a fit without that teacher. The same for whole data sets.
     """
     gains, teachers = grid.gains(method, outcome), grid.teachers
+    if whole_data_sets:
+        teachers = np.unique([row.name[0] for row in grid.rows], return_inverse=True)[1]
     found = {}
-    for name, figures in ways.items():
+    for name, figures in WAYS.items():
         rows = grid.figures(figures, method) if figures else np.zeros((len(gains), 1))
         regression = default_regression() if figures else DummyRegressor()
         missed, widths, inside = gains - left_out(regression, rows, gains, teachers), [], []
@@ -146,6 +148,7 @@ def summarised(grid: Grid) -> dict[str, Any]:
                 "seed_error": float(np.median([row.spreads[method][outcome] for row in grid.rows])),
                 "correlations": correlations(grid, method, outcome),
                 "forecasts": forecasts(grid, method, outcome),
+                "new_data": forecasts(grid, method, outcome, whole_data_sets=True),
             }
             for outcome in OUTCOMES
         }
