@@ -116,7 +116,7 @@ def forecasts(
     """
     gains, teachers = grid.gains(method, outcome), grid.teachers
     if whole_data_sets:
-        teachers = np.unique([row.name[0] for row in grid.rows], return_inverse=True)[1]
+        teachers = grid.data_sets
     found = {}
     for name, figures in WAYS.items():
         rows = grid.figures(figures, method) if figures else np.zeros((len(gains), 1))

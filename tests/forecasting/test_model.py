@@ -1,4 +1,4 @@
-"""The regression of a gain: fits without a teacher, intervals, shares, and what lies outside."""
+"""The regression of a gain: fits without a data set, intervals, shares, and what lies outside."""
 
 import math
 
@@ -30,7 +30,7 @@ class Noting(BaseEstimator):
         return rows[:, 0]
 
 
-def cells(count=24, teachers=6, seed=0):
+def cells(count=24, sets=6, seed=0):
     """Return a grid whose gains are a line of two figures with noise."""
     random = np.random.default_rng(seed)
     made = []
@@ -39,16 +39,16 @@ def cells(count=24, teachers=6, seed=0):
         pilots = {"kd": {"pilot_accuracy": float(random.normal())}}
         gain = 2.0 * figures["classes"] - figures["steps"] + float(random.normal())
         gains = {"kd": {"accuracy": gain, "cross_entropy": -gain}}
-        name = f"teacher {number % teachers}"
-        made.append(Row((str(number),), name, figures, pilots, gains, gains))
+        name = (f"data {number % sets}", str(number))
+        made.append(Row(name, f"teacher {number % 2}", figures, pilots, gains, gains))
     return Grid(made, {})
 
 
-def test_no_cell_of_the_teacher_is_in_the_fit():
+def test_no_cell_of_the_group_is_in_the_fit():
     SEEN.clear()
-    teachers = np.array([0, 1, 0, 2, 1, 0])
+    groups = np.array([0, 1, 0, 2, 1, 0])
     rows = np.arange(6.0)[:, None]
-    found = left_out(Noting(), rows, np.zeros(6), teachers)
+    found = left_out(Noting(), rows, np.zeros(6), groups)
     np.testing.assert_array_equal(found, np.arange(6.0))
     assert sorted(map(tuple, (one["asked"] for one in SEEN))) == [(0, 2, 5), (1, 4), (3,)]
     for one in SEEN:
@@ -61,7 +61,7 @@ def test_misses_by_least_squares_cell_by_cell():
     table = np.array([[1.0, r.figures["classes"], r.figures["steps"]] for r in grid.rows])
     gains = np.array([row.gains["kd"]["accuracy"] for row in grid.rows])
     for number, row in enumerate(grid.rows):
-        others = [at for at, one in enumerate(grid.rows) if one.teacher != row.teacher]
+        others = [at for at, one in enumerate(grid.rows) if one.name[0] != row.name[0]]
         line = np.linalg.lstsq(table[others], gains[others], rcond=None)[0]
         assert found.misses[number] == pytest.approx(gains[number] - table[number] @ line)
     line = np.linalg.lstsq(table, gains, rcond=None)[0]

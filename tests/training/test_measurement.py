@@ -126,14 +126,24 @@ def test_the_gap_of_scores_is_the_students_cross_entropy_less_the_teachers(recor
     x, y = rows(64)
     teacher, student = good_teacher(), network(seed=1)
     found = measure(teacher, student, (x, y))
-    expected = 0.0
+    lost = []
     with torch.no_grad():
-        for sign, model in ((1, student), (-1, teacher)):
+        for model in (student, teacher):
+            bits = []
             for scores, target in zip(model.eval()(x).double().tolist(), y.tolist(), strict=True):
                 total = sum(math.exp(score) for score in scores)
-                expected -= sign * math.log2(math.exp(scores[target]) / total) / 64
-    assert found.score_gap(found.entries[0]) == pytest.approx(expected, abs=1e-5)
-    assert f"{expected:.3f} bits: orders gains better" in str(found)
-    hidden = replace(found, cross_entropy={"student": found.cross_entropy["student"]})
-    assert hidden.score_gap(hidden.entries[0]) is None
-    assert "orders gains" not in str(hidden)
+                bits.append(-math.log2(math.exp(scores[target]) / total))
+            lost.append(bits)
+    pairs = [own - theirs for own, theirs in zip(*lost, strict=True)]
+    (entry,) = found.entries
+    assert entry.gap is not None
+    mean = sum(pairs) / 64
+    half = 1.96 * math.sqrt(sum((one - mean) ** 2 for one in pairs) / 64 / 64)
+    assert entry.gap.value == pytest.approx(mean, abs=1e-5)
+    assert entry.gap.upper - entry.gap.value == pytest.approx(half, abs=1e-5)
+    assert found.verdict == entry.verdict == entry.to_dict()["verdict"] == "distil"
+    assert f"cross-entropy gap of own scores       {mean:.3f}" in str(found)
+    assert entry.to_dict()["gap"]["value"] == entry.gap.value
+    hidden = replace(entry, gap=None)
+    assert "cross-entropy gap" not in str(hidden)
+    assert hidden.to_dict()["gap"] is None

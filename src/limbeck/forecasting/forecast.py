@@ -233,7 +233,7 @@ class _Asked:
                 n=len(own_grid().rows),
                 unit=UNITS[outcome],
                 status="unresolved" if outside else "resolved",
-                settings={"level": LEVEL, "kind": "conformal over teachers left out"},
+                settings={"level": LEVEL, "kind": "conformal over data sets left out"},
             )
             for outcome, gain in gains.items()
         }

@@ -22,8 +22,8 @@ class Row:
     """One teacher, student and budget.
 
     Attributes:
-        name: Which: data, teacher, student, budget.
-        teacher: Which teacher it is; rows of one teacher are left out together.
+        name: Which: data set, teacher, student, budget.
+        teacher: Which teacher it is.
         figures: What was known before, by name as in the catalogue.
         pilots: What a pilot showed, by method.
         gains: Mean gain over the control in a run, by method and outcome [points and bits].
@@ -45,7 +45,7 @@ class Grid:
     Attributes:
         rows: The cells.
         about: Hardware, versions, settings.
-        misses: Of the cells, gain less forecast by a fit without the cell's teacher, for models
+        misses: Of the cells, gain less forecast by a fit without the cell's data set, for models
             that were fitted before; by their names. See :func:`limbeck.forecasting.model.fitted`.
     """
 
@@ -70,6 +70,11 @@ class Grid:
     def teachers(self) -> Int[np.ndarray, " cells"]:
         """Which teacher each cell has, as a number."""
         return np.unique([row.teacher for row in self.rows], return_inverse=True)[1]
+
+    @property
+    def data_sets(self) -> Int[np.ndarray, " cells"]:
+        """Which data set each cell has, as a number."""
+        return np.unique([row.name[0] for row in self.rows], return_inverse=True)[1]
 
     @property
     def methods(self) -> tuple[str, ...]:

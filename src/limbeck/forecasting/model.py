@@ -61,12 +61,13 @@ class Gain:
 
 @dataclass(frozen=True, eq=False)
 class GainModel:
-    """A regression of a gain on figures, and how wrong it was for teachers that it had not seen.
+    """A regression of a gain on figures, and how wrong it was for data that it had not seen.
 
     Attributes:
         names: The figures.
         regression: Fitted to the whole grid.
-        misses: Gain less forecast of every cell, by a fit without the cell's teacher.
+        misses: Gain less forecast of every cell, by a fit without the cell's data set: whoever asks
+            comes with data of their own.
         medians: Of each figure over the grid.
         ranges: Least and largest value of each figure.
     """
@@ -121,7 +122,7 @@ def fitted(
     estimator = default_regression() if regression is None else regression
     known = None if regression is not None else grid.misses.get(_key(method, outcome, names))
     if known is None:
-        known = gains - left_out(estimator, rows, gains, grid.teachers)
+        known = gains - left_out(estimator, rows, gains, grid.data_sets)
     misses = np.asarray(known)
     with np.errstate(all="ignore"):
         medians = np.nanmedian(rows, axis=0)
@@ -133,12 +134,12 @@ def left_out(
     estimator: Any,
     rows: Float[np.ndarray, "cells names"],
     gains: Float[np.ndarray, " cells"],
-    teachers: Int[np.ndarray, " cells"],
+    groups: Int[np.ndarray, " cells"],
 ) -> Float[np.ndarray, " cells"]:
-    """Return the forecast of every cell by a fit without any cell of its teacher."""
+    """Return the forecast of every cell by a fit without any cell of its group."""
     found = np.empty(len(gains))
-    for teacher in np.unique(teachers):
-        theirs = teachers == teacher
+    for group in np.unique(groups):
+        theirs = groups == group
         found[theirs] = _fit(estimator, rows[~theirs], gains[~theirs]).predict(rows[theirs])
     return found
 

@@ -102,10 +102,13 @@ class PIDEstimate:
 
     def __str__(self) -> str:
         """Return one line an atom with its interval, then the informations and the verdict."""
-        lines = [f"{text:38}{getattr(self, name)}" for name, text in WORDS.items()]
-        lines += [f"{text:38}{getattr(self, name)}" for name, text in INFORMATIONS.items()]
-        lines.append(f"{self.verdict}: {VERDICTS[self.verdict]}")
+        lines = [*self.lines(), f"{self.verdict}: {VERDICTS[self.verdict]}"]
         return "\n".join([*lines, *(f"warning: {text}" for text in self.warnings)])
+
+    def lines(self) -> list[str]:
+        """Return one line an atom with its interval, then the informations."""
+        words = {**WORDS, **INFORMATIONS}
+        return [f"{text:38}{getattr(self, name)}" for name, text in words.items()]
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain numbers and strings, for JSON."""

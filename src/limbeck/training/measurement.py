@@ -17,10 +17,10 @@ from limbeck.files import write_text
 from limbeck.information.pid_estimate import PIDEstimate
 from limbeck.ranks import world_size
 from limbeck.record import hardware, versions
+from limbeck.training.verdict import reason_of, verdict_of
 
 
 FILE_NAME = "measurement.json"
-GAP = "orders gains better than bits do; limbeck forecast gives the gain to expect"
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +33,9 @@ class Entry:
         teacher_layer: Which layer of it: a dotted name, "penultimate" or "logits".
         student_layer: The same of the student.
         estimate: The decomposition [bits].
+        gap: The student's cross-entropy less the teacher's, by their own class scores on the same
+            rows [bits]; None where a network has no scores for these targets. On the grid behind
+            :func:`limbeck.forecast` it orders what distillation brings better than bits do.
     """
 
     teacher: str
@@ -40,10 +43,20 @@ class Entry:
     teacher_layer: str
     student_layer: str
     estimate: PIDEstimate
+    gap: Estimate | None = None
 
     def __str__(self) -> str:
-        """Return who is compared, the rows, and the decomposition line by line."""
-        return f"{self.title}, n = {self.estimate.unique_teacher.n}\n{self.estimate}"
+        """Return who is compared, the rows, the decomposition line by line, and the verdict."""
+        lines = [f"{self.title}, n = {self.estimate.unique_teacher.n}", *self.estimate.lines()]
+        if self.gap is not None:
+            lines.append(f"{'cross-entropy gap of own scores':38}{self.gap}")
+        lines.append(f"{self.verdict}: {reason_of(self.verdict, self.gap)}")
+        return "\n".join([*lines, *(f"warning: {text}" for text in self.estimate.warnings)])
+
+    @property
+    def verdict(self) -> str:
+        """What to do, in words: by the gap of own scores, by bits where there is none."""
+        return verdict_of(self.estimate, self.gap)
 
     @property
     def title(self) -> str:
@@ -58,6 +71,8 @@ class Entry:
             "teacher_layer": self.teacher_layer,
             "student_layer": self.student_layer,
             "estimate": self.estimate.to_dict(),
+            "gap": None if self.gap is None else self.gap.to_dict(),
+            "verdict": self.verdict,
         }
 
 
@@ -89,12 +104,7 @@ class Measurement:
         Raises:
             ArgumentError: If there are several.
         """
-        if len(self.entries) != 1:
-            raise ArgumentError(
-                f"Measurement: expected one entry to read this from; got {len(self.entries)}. "
-                "Choose with .select(teacher=..., student=..., teacher_layer=..., "
-                "student_layer=...), or go through .entries."
-            )
+        self._check_one()
         return self.entries[0].estimate
 
     @property
@@ -120,20 +130,8 @@ class Measurement:
     @property
     def verdict(self) -> str:
         """What to do, in words, where there is one entry."""
-        return self.estimate.verdict
-
-    def score_gap(self, entry: Entry) -> float | None:
-        """Return the student's cross-entropy less the teacher's, by their own class scores [bits].
-
-        On the grid behind :func:`limbeck.forecast` it orders what distillation brings better than
-        distillable bits do. None where a network has no scores for these targets.
-        """
-        found = [
-            self.cross_entropy.get(side, {}).get(getattr(entry, side))
-            for side in ("student", "teacher")
-        ]
-        student, teacher = found
-        return None if student is None or teacher is None else student.value - teacher.value
+        self._check_one()
+        return self.entries[0].verdict
 
     def select(self, **wanted: object) -> Measurement:
         """Return the entries with these labels and layers as a measurement of their own.
@@ -238,18 +236,21 @@ class Measurement:
 
     def __str__(self) -> str:
         """Return the entries, how good the networks are themselves, and the warnings."""
-        parts = []
-        for entry in self.entries:
-            parts.append(str(entry))
-            gap = self.score_gap(entry)
-            if gap is not None:
-                parts.append(f"{'cross-entropy gap of own scores':38}{gap:.3f} bits: {GAP}")
+        parts = [str(entry) for entry in self.entries]
         for side, found in self.accuracy.items():
             parts += [
                 f"{'accuracy of ' + label + ' (' + side + ')':38}{value}"
                 for label, value in found.items()
             ]
         return "\n".join([*parts, *(f"warning: {text}" for text in self.warnings)])
+
+    def _check_one(self) -> None:
+        if len(self.entries) != 1:
+            raise ArgumentError(
+                f"Measurement: expected one entry to read this from; got {len(self.entries)}. "
+                "Choose with .select(teacher=..., student=..., teacher_layer=..., "
+                "student_layer=...), or go through .entries."
+            )
 
     def _check_single(self, where: str, fixed: str, free: str) -> None:
         others = {getattr(entry, fixed) for entry in self.entries}

@@ -25,7 +25,13 @@ from limbeck.ranks import world_size
 from limbeck.tasks import Classification, Regression, task_of
 from limbeck.training.candidates import Candidate
 from limbeck.training.measurement import Entry
-from limbeck.training.own_scores import accuracy_of, cross_entropy_of, posteriors_of
+from limbeck.training.own_scores import (
+    accuracy_of,
+    cross_entropy_of,
+    gap_of,
+    posteriors_of,
+    surprise_of,
+)
 from limbeck.training.progress import Bar
 from limbeck.training.representations import LOGITS, Network, Said, known_rows, read
 from limbeck.types import Batch, Task
@@ -80,6 +86,7 @@ class Measuring:
     sampled: bool = False
     fitted: dict[tuple[str, str], Probe] = field(default_factory=dict)
     _noted: dict[str, set[str]] = field(default_factory=dict)
+    _surprise: dict[tuple[str, str], Tensor] = field(default_factory=dict)
 
     def check_targets(self) -> None:
         """Refuse targets that are not the task's before any network runs."""
@@ -168,6 +175,7 @@ class Measuring:
     ) -> list[Entry]:
         """Estimate every pair of layers of every teacher with one student."""
         learner, heard = student
+        self._note(learner, heard, targets)
         found = []
         for guide, said in teachers:
             self._note(guide, said, targets)
@@ -175,8 +183,8 @@ class Measuring:
                 bar.say(f"{guide.label} ({ours}) to {learner.label} ({theirs})")
                 pair = (said, ours), (heard, theirs)
                 estimate = on_main_process(lambda pair=pair: self._estimated(targets, *pair))
-                found.append(Entry(guide.label, learner.label, ours, theirs, estimate))
-        self._note(learner, heard, targets)
+                gap = self._gap(guide, learner)
+                found.append(Entry(guide.label, learner.label, ours, theirs, estimate, gap))
         # Teachers' probes serve every student, those of this student no other one.
         self.fitted = {key: probe for key, probe in self.fitted.items() if key[0] == "teacher"}
         bar.advance(len(targets))
@@ -214,6 +222,13 @@ class Measuring:
             return
         for into, make in ((self.accuracy, accuracy_of), (self.cross_entropy, cross_entropy_of)):
             into.setdefault(candidate.side, {})[candidate.label] = make(said.logits, targets)
+        self._surprise[candidate.side, candidate.label] = surprise_of(said.logits, targets)
+
+    def _gap(self, teacher: Candidate, student: Candidate) -> Estimate | None:
+        """Compare two networks' own scores row by row, where both have some."""
+        found = [self._surprise.get((one.side, one.label)) for one in (student, teacher)]
+        own, theirs = found
+        return None if own is None or theirs is None else gap_of(own, theirs)
 
 
 def on_main_process(make: Callable[[], Found]) -> Found:

@@ -51,15 +51,34 @@ def cross_entropy_of(
         >>> print(cross_entropy_of(torch.zeros(8, 4), torch.zeros(8, dtype=torch.int64)))
         2.000 [2.000, 2.000] bits
     """
-    n = len(targets)
-    bits = F.cross_entropy(logits.double(), targets, reduction="none") / math.log(2.0)
+    return _mean(surprise_of(logits, targets))
+
+
+def surprise_of(
+    logits: Float[Tensor, "rows classes"], targets: Int[Tensor, " rows"]
+) -> Float[Tensor, " rows"]:
+    """Return the surprise at each row's target, -log2 of its probability [bits]."""
+    return F.cross_entropy(logits.double(), targets, reduction="none") / math.log(2.0)
+
+
+def gap_of(student: Float[Tensor, " rows"], teacher: Float[Tensor, " rows"]) -> Estimate:
+    """Return by how much the student is more surprised, with a normal interval of the pairs [bits].
+
+    Example:
+        >>> print(gap_of(torch.tensor([2.0, 3.0]), torch.tensor([1.0, 2.0])))
+        1.000 [1.000, 1.000] bits
+    """
+    return _mean(student - teacher)
+
+
+def _mean(bits: Float[Tensor, " rows"]) -> Estimate:
     mean = bits.mean().item()
-    half = _QUANTILE * bits.std(correction=0).item() / math.sqrt(n)
+    half = _QUANTILE * bits.std(correction=0).item() / math.sqrt(len(bits))
     return Estimate(
         mean,
         mean - half,
         mean + half,
-        n=n,
+        n=len(bits),
         unit="bits",
         status="resolved",
         settings={"level": 0.95, "interval": "normal"},
