@@ -9,8 +9,8 @@ from rich.markup import escape
 
 from limbeck.cli import show
 from limbeck.estimates import Estimate
-from limbeck.information.pid_estimate import VERDICTS
-from limbeck.training.measurement import GAP, Entry, Measurement
+from limbeck.training.measurement import Entry, Measurement
+from limbeck.training.verdict import reason_of
 
 
 _NAMES = ("teacher", "student", "teacher_layer", "student_layer")
@@ -50,11 +50,11 @@ def print_measurement(measurement: Measurement, where: str) -> None:
     _print_networks(measurement)
     if len(entries) == 1:
         _print_beside(entries[0])
-        verdict = entries[0].estimate.verdict
-        show.say(f"{verdict}: {VERDICTS[verdict]}")
-        gap = measurement.score_gap(entries[0])
+        verdict, gap = entries[0].verdict, entries[0].gap
         if gap is not None:
-            show.say(f"cross-entropy gap of their own scores, {gap:+.2f} bits: {GAP}")
+            ends = f"{gap.value:+.2f} [{gap.lower:+.2f}, {gap.upper:+.2f}] bits"
+            show.say(f"cross-entropy gap of their own scores: {ends}")
+        show.say(f"{verdict}: {reason_of(verdict, gap)}")
 
 
 def _warnings(entries: Sequence[Entry]) -> list[str]:
@@ -105,7 +105,7 @@ def _print_many(measurement: Measurement, where: str) -> None:
         (
             escape(_pair(entry, varied)),
             *(_on_two_lines(getattr(entry.estimate, name)) for name in _SHORT),
-            entry.estimate.verdict,
+            entry.verdict,
         )
         for entry in shown
     ]
