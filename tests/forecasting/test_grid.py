@@ -13,8 +13,8 @@ GRID = {
     "misses": {"kd accuracy cka": [0.5, -1.0, 0.25]},
     "rows": [
         {
-            "name": ["digits", teacher, "small"],
-            "teacher": f"digits {teacher}",
+            "name": [data, teacher, f"student {gain}"],
+            "teacher": f"{data} {teacher}",
             "figures": figures,
             "pilots": pilots,
             "gains": {
@@ -23,10 +23,11 @@ GRID = {
             },
             "spreads": {"kd": {"accuracy": 0.1, "cross_entropy": 0.2}},
         }
-        for teacher, figures, pilots, gain in [
-            ("good", {"classes": 3.0, "cka": 0.5}, {"kd": {"pilot_accuracy": 9.0}}, 2.0),
-            ("bad", {"classes": 4.0}, {"itrd": {"pilot_accuracy": 8.0}}, -1.0),
-            ("good", {}, {}, 0.0),
+        for data, teacher, figures, pilots, gain in [
+            ("digits", "good", {"classes": 3.0, "cka": 0.5}, {"kd": {"pilot_accuracy": 9.0}}, 2.0),
+            ("digits", "bad", {"classes": 4.0}, {"itrd": {"pilot_accuracy": 8.0}}, -1.0),
+            ("digits", "good", {}, {}, 0.0),
+            ("cifar10", "good", {}, {}, 0.0),
         ]
     ],
 }
@@ -35,18 +36,21 @@ GRID = {
 def test_tables_of_a_grid():
     grid = read_grid(json.dumps(GRID))
     assert grid.about == {"seeds": 3}
-    assert grid.rows[1].name == ("digits", "bad", "small")
+    assert grid.rows[1].name == ("digits", "bad", "student -1.0")
     assert grid.methods == ("itrd", "kd")
     found = grid.figures(["cka", "classes", "pilot_accuracy"], "kd")
-    expected = [[0.5, 3.0, 9.0], [math.nan, 4.0, math.nan], [math.nan] * 3]
+    expected = [[0.5, 3.0, 9.0], [math.nan, 4.0, math.nan], *[[math.nan] * 3] * 2]
     np.testing.assert_array_equal(found, expected)
     np.testing.assert_array_equal(
-        grid.figures(["pilot_accuracy"], "itrd"), [[math.nan], [8.0], [math.nan]]
+        grid.figures(["pilot_accuracy"], "itrd"), [[math.nan], [8.0], [math.nan], [math.nan]]
     )
-    np.testing.assert_array_equal(grid.gains("kd", "accuracy"), [2.0, -1.0, 0.0])
-    np.testing.assert_array_equal(grid.gains("kd", "cross_entropy"), [0.2, -0.1, 0.0])
-    np.testing.assert_array_equal(grid.gains("itrd", "accuracy"), [3.0, 0.0, 1.0])
-    one, other, again = grid.teachers.tolist()
-    assert one == again != other
+    np.testing.assert_array_equal(grid.gains("kd", "accuracy"), [2.0, -1.0, 0.0, 0.0])
+    np.testing.assert_array_equal(grid.gains("kd", "cross_entropy"), [0.2, -0.1, 0.0, 0.0])
+    np.testing.assert_array_equal(grid.gains("itrd", "accuracy"), [3.0, 0.0, 1.0, 1.0])
+    one, other, again, elsewhere = grid.teachers.tolist()
+    assert one == again
+    assert len({one, other, elsewhere}) == 3
+    assert len(set(grid.data_sets[:3])) == 1
+    assert grid.data_sets[3] != grid.data_sets[0]
     assert grid.misses == {"kd accuracy cka": [0.5, -1.0, 0.25]}
     assert read_grid(grid_text(grid)) == grid

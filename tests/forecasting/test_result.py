@@ -1,6 +1,7 @@
 """What a forecast says, and what its file holds."""
 
 import json
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -60,6 +61,8 @@ def test_the_largest_share_decides():
         "log2",
     )
     assert str(reason) == "classes (number of classes), 3.32 log2: -1.25 points"
+    none = entry(figures={"classes": 0.0}, shares={"accuracy": {"classes": 0.5}}).decided_by
+    assert str(none) == "classes (number of classes), 0 log2: +0.50 points"
     unknown = entry(shares={"accuracy": {"cka": 0.0}}).decided_by
     assert str(unknown) == "cka (linear CKA of the two layers), unknown: +0.00 points"
 
@@ -91,6 +94,11 @@ def test_what_is_printed():
         "cost: 20.5 s (short control 10.0, scores 1.5, bits 9.0)",
     ]
     assert all(len(line) <= 100 for line in said)
+
+
+def test_what_cost_next_to_nothing_is_not_listed():
+    found = forecast(entry(seconds={"scores": 0.04, "bits": 0.06}))
+    assert str(found).endswith("cost: 10.1 s (short control 10.0, bits 0.1)")
 
 
 def test_one_entry_is_read_from_the_forecast_itself():
@@ -129,4 +137,5 @@ def test_the_file_is_the_record_and_plain_json(tmp_path):
     assert held["settings"] == {"epochs": 60}
     assert held["versions"]["limbeck"] == lb.__version__
     assert held["hardware"]["cores"] > 0
+    assert datetime.now(UTC) - datetime.fromisoformat(held["made"]) < timedelta(minutes=10)
     assert [path.name for path in (tmp_path / "deep" / "out").iterdir()] == ["forecast.json"]

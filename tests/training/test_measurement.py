@@ -50,6 +50,23 @@ def lb_mlp():
     return build("zoo:mlp", inputs=6, hidden=[5], num_classes=3)
 
 
+def test_teachers_are_ranked_by_their_own_scores(monkeypatch):
+    """Bits that say the contrary do not count; three teachers are ever less sure of the truth."""
+    answers = iter([0.1, 0.2, 0.3])
+    recorder = Recorder(lambda _: pid_estimate(next(answers)))
+    monkeypatch.setattr(measuring, "estimate_pid", recorder)
+    teachers = {}
+    for name, share in (("b", 0.5), ("a", 0.9), ("c", 0.1)):
+        teachers[name] = good_teacher()
+        with torch.no_grad():
+            teachers[name][2].weight.mul_(share)
+            teachers[name][2].bias.mul_(share)
+    found = measure(teachers, network(), rows(40))
+    gaps = {entry.teacher: entry.gap.value for entry in found.entries if entry.gap}
+    assert gaps["a"] > gaps["b"] > gaps["c"]
+    assert [entry.teacher for entry in found.ranking()] == ["a", "b", "c"]
+
+
 def test_teachers_are_ranked_by_what_is_left_to_distil(monkeypatch):
     answers = [0.3, 0.9, 2.0, 0.5]
     status = ["resolved", "resolved", "unresolved", "resolved"]
@@ -57,6 +74,8 @@ def test_teachers_are_ranked_by_what_is_left_to_distil(monkeypatch):
     monkeypatch.setattr(measuring, "estimate_pid", recorder)
     teachers = {name: good_teacher() for name in "abcd"}
     found = measure(teachers, network(), rows(40))
+    entries = [replace(entry, gap=None) for entry in found.entries]
+    found = replace(found, entries=(found.entries[0], *entries[1:]))  # one alone has scores
     assert [entry.teacher for entry in found.ranking()] == ["b", "d", "a", "c"]
     with pytest.raises(ArgumentError, match="trajectory: expected one teacher"):
         found.trajectory()

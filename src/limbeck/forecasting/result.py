@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -155,6 +156,7 @@ class Forecast:
         settings: How the student would be trained, and what the forecast was made from.
         early_seconds: What training the short control cost, once for all entries.
         warnings: What to mind.
+        made: When, ISO 8601, UTC: a forecast counts if it was there before the run.
     """
 
     entries: tuple[ForecastEntry, ...]
@@ -164,6 +166,7 @@ class Forecast:
     settings: Mapping[str, Any]
     early_seconds: float
     warnings: tuple[str, ...] = ()
+    made: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
     @property
     def accuracy(self) -> Estimate:
@@ -216,6 +219,7 @@ class Forecast:
         return plain(
             {
                 "format": 1,
+                "made": self.made,
                 "kind": "forecast",
                 "loss": self.loss,
                 "cells": self.cells,

@@ -161,18 +161,20 @@ class Measurement:
         )
 
     def ranking(self) -> tuple[Entry, ...]:
-        """Return one entry a teacher, the one with most distillable bits for this student first.
+        """Return one entry a teacher, the one to expect most of for this student first.
 
-        Entries whose distillable bits are unresolved stand last; two whose intervals overlap need
-        not differ.
+        By the gap of own scores where all have one, else by distillable bits, those that are
+        unresolved last; two whose intervals overlap need not differ.
 
         Raises:
             ArgumentError: If there are several students, or several layers of one.
         """
         self._check_single("ranking", "student", "teacher")
 
+        scored = all(entry.gap is not None for entry in self.entries)
+
         def key(entry: Entry) -> tuple[bool, float]:
-            found = entry.estimate.distillable
+            found = entry.gap if scored and entry.gap else entry.estimate.distillable
             return found.status == "unresolved", -found.value
 
         return tuple(sorted(self.entries, key=key))
