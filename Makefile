@@ -1,11 +1,11 @@
-# make demo | test | check | bench : each does all the set-up it needs, on a machine with Python and make.
+# make demo | test | check | docs | bench : each does all the set-up it needs, on a machine with Python and make.
 PYTHON ?= python3
 BIN := .venv/bin
 VISION := .venv-vision/bin
 INSTALL := install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
 export PIP_ROOT_USER_ACTION := ignore
 
-.PHONY: demo test check bench test-vision clean
+.PHONY: demo test check docs bench test-vision test-wheel clean
 .DELETE_ON_ERROR:
 
 demo: .venv/core
@@ -19,11 +19,22 @@ check: .venv/dev
 	$(BIN)/ruff check .
 	$(BIN)/pyright --project pyproject.toml
 
+docs: .venv/docs
+	$(BIN)/mkdocs build --quiet --strict --site-dir build/docs
+
 bench: .venv/dev
 	$(BIN)/python benchmarks/step_overhead.py
 
 test-vision: .venv-vision/ready
 	$(VISION)/pytest -q -m vision tests/vision
+
+# What a user installs, outside of the checkout; what it depends on is taken from .venv.
+test-wheel: .venv/core
+	rm -rf build/wheel
+	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir build/wheel .
+	$(PYTHON) -m venv build/wheel/venv
+	build/wheel/venv/bin/pip $(INSTALL) --no-deps build/wheel/*.whl
+	cd build/wheel && ./../../tests/wheel.sh
 
 .venv/core: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "limbeck needs Python 3.11 or newer")'
@@ -33,6 +44,10 @@ test-vision: .venv-vision/ready
 
 .venv/dev: .venv/core
 	$(BIN)/pip $(INSTALL) --editable '.[dev,text,api,track,quant,export,peers,examples]'
+	touch $@
+
+.venv/docs: .venv/core
+	$(BIN)/pip $(INSTALL) --editable '.[docs]'
 	touch $@
 
 # PyPI's torchvision asks for its CUDA build of torch: without dependencies it fits the torch that is
