@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from common import ROOT
-from pages import made_on, number, table, write_page
+from pages import made_on, number, span, table, write_page
+
+from limbeck.forecasting.catalogue import PREDICTORS
 
 
 PAGE = ROOT / "docs" / "results" / "forecast.md"
@@ -64,6 +66,25 @@ def ways(tables: Mapping[str, Any], left_out: str) -> str:
     return table(["forecast from", *units], lines)
 
 
+def choices(tables: Mapping[str, Any]) -> str:
+    """Return one line a figure: how well it orders one student's teachers, and what that costs."""
+    columns = [(method, outcome) for method in tables for outcome in tables[method]]
+    lines = [
+        (
+            f"{PREDICTORS[name].text} (`{name}`)",
+            *(
+                f"{one['tau'][0]:+.2f} {span(one['tau'][1:])}, {number(one['lost'])}"
+                for method, outcome in columns
+                for one in [tables[method][outcome]["choices"][name]]
+            ),
+        )
+        for name in tables["kd"]["accuracy"]["choices"]
+    ]
+    return table(
+        ["figure", *(f"tau, lost: {method}, {outcome}" for method, outcome in columns)], lines
+    )
+
+
 def spread(tables: Mapping[str, Any]) -> str:
     """Return one line a method and outcome: how large the gains are."""
     lines = [
@@ -104,6 +125,7 @@ def write_tables(result: Mapping[str, Any]) -> None:
             "teachers": teachers(result["teachers"]),
             "gains": spread(tables),
             "ranks": ranks(tables),
+            "choices": choices(tables),
             "ways": ways(tables, "forecasts"),
             "new data": ways(tables, "new_data"),
             "sources": sources,
