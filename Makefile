@@ -20,7 +20,7 @@ check: .venv/dev
 	$(BIN)/pyright --project pyproject.toml
 
 docs: .venv/docs
-	$(BIN)/mkdocs build --quiet --strict --site-dir build/docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 bench: .venv/dev
 	$(BIN)/python benchmarks/step_overhead.py

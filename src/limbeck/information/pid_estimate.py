@@ -51,7 +51,7 @@ class PIDEstimate:
         warnings: What to mind, each a sentence that names the atom and what to do.
         settings: How it was made.
         hull_gap: By how much the union information may exceed the hull's bound on it [bits], from
-            the exact solution for the posteriors of 200 held-out rows; intervals of unique atoms
+            the exact solution for the posteriors of 150 held-out rows; intervals of unique atoms
             reach up by it, those of redundant and synergistic ones down. None: another method, or
             more than 100 classes.
     """
