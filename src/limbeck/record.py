@@ -39,9 +39,13 @@ class RunRecord(BaseModel):
         curves: One value an epoch, by name: loss terms [nats], metrics, learning rate.
         results: Metrics by moment ("last", "best", "mean of last ten") and set ("validation",
             "test"): ``results["last"]["test"]["accuracy"]``.
+        details: Of a classifier's last evaluation, on ``part``: counts by class, ``calibration``
+            and ``agreement`` with its teachers, as ``limbeck.training.details`` makes them.
         weighing: What a weight that was measured while training was made of: one entry a
             measurement, with its step.
         time: Seconds in total and their shares.
+        memory: Peaks at the end of the run [MiB], of the whole process since its start:
+            ``resident``, and ``device`` where an accelerator was used.
         versions: Versions of Python, limbeck and the libraries under it.
         hardware: Machine, processor, threads, memory, accelerator.
         warnings: What a reader must know before believing the numbers.
@@ -60,8 +64,10 @@ class RunRecord(BaseModel):
     teacher: dict[str, Any] = {}
     curves: dict[str, list[float | None]] = {}
     results: dict[str, dict[str, dict[str, float]]] = {}
+    details: dict[str, Any] = {}
     weighing: list[dict[str, float]] = []
     time: dict[str, float] = {}
+    memory: dict[str, float] = {}
     versions: dict[str, str] = Field(default_factory=lambda: versions())
     hardware: dict[str, Any] = Field(default_factory=lambda: hardware())
     warnings: list[str] = []

@@ -95,7 +95,7 @@ def test_parts_lie_side_by_side(limbeck, recipe, teacher, tmp_path):
 
 def test_measure_and_weigh_read_a_store(limbeck, recipe, teacher, tmp_path):
     stored(limbeck, recipe, tmp_path / "store", "--views", 1, "--parts", "train,validation,test")
-    common = ("--student", teacher, "--layers", "logits", "--split", "test", "--device", "cpu")
+    common = ("--student", teacher, "--layers", "logits", "--set", "test", "--device", "cpu")
     common += ("--method", "cells", "--rows", 300)
     bits = [
         limbeck.json("measure", recipe, "--teacher", one, *common)

@@ -66,14 +66,14 @@ def test_data_by_name_recipe_and_part(limbeck, teacher, answers, recipe):
     named = limbeck.json("certify", teacher, "--records", path, "--data", "digits")
     assert named["estimates"] == first
     assert (
-        limbeck.json("certify", teacher, "--records", path, "--recipe", recipe)["estimates"]
+        limbeck.json("certify", teacher, "--records", path, "--data-of", recipe)["estimates"]
         == first
     )
     train = limbeck.json("certify", teacher, "data.limit=50", "--records", path, "--set", "train")
     assert train["left_out"] == {"with an index outside of the data": 489}
     assert any("memorised" in text for text in train["remarks"])
     _, said = limbeck(
-        "certify", teacher, "--records", path, "--data", "digits", "--recipe", recipe, code=2
+        "certify", teacher, "--records", path, "--data", "digits", "--data-of", recipe, code=2
     )
     assert "got both" in said
 
@@ -81,7 +81,7 @@ def test_data_by_name_recipe_and_part(limbeck, teacher, answers, recipe):
 def test_another_student_by_its_spec_needs_data(limbeck, answers, tmp_path):
     path, _ = answers
     _, said = limbeck("certify", "zoo:small_cnn,width=4", "--records", path, code=2)
-    assert "Give --data or --recipe" in " ".join(said.split())
+    assert "Give --data or --data-of" in " ".join(said.split())
     found = limbeck.json(
         "certify", "zoo:small_cnn,width=4", "--records", path, "--data", "digits", "--interval",
         "hoeffding", "--units", "record",

@@ -71,10 +71,10 @@ def test_the_best_student_can_be_asked_for(limbeck, teacher):
 def test_data_by_name_by_recipe_and_with_overrides(limbeck, teacher, recipe):
     first = limbeck.json("evaluate", teacher)["metrics"]
     assert limbeck.json("evaluate", teacher, "--data", "digits")["metrics"] == first
-    assert limbeck.json("evaluate", teacher, "--recipe", recipe)["metrics"] == first
+    assert limbeck.json("evaluate", teacher, "--data-of", recipe)["metrics"] == first
     train = limbeck.json("evaluate", teacher, "data.limit=50", "--set", "train")
     assert train["rows"] == 50
-    _, said = limbeck("evaluate", teacher, "--data", "digits", "--recipe", recipe, code=2)
+    _, said = limbeck("evaluate", teacher, "--data", "digits", "--data-of", recipe, code=2)
     assert "got both" in said
     _, said = limbeck("evaluate", teacher, "data.validation=0", "--set", "validation", code=2)
     assert "expected validation rows; got none" in said
@@ -83,7 +83,7 @@ def test_data_by_name_by_recipe_and_with_overrides(limbeck, teacher, recipe):
 def test_models_without_a_recipe_ask_for_data(limbeck, teacher, tmp_path):
     shutil.copytree(teacher / "student", tmp_path / "alone" / "model")
     _, said = limbeck("evaluate", tmp_path / "alone" / "model", code=2)
-    assert "Give --recipe FILE or --data NAME" in " ".join(said.split())
+    assert "Give --data-of RECIPE or --data NAME" in " ".join(said.split())
     limbeck("evaluate", tmp_path / "alone" / "model", "--data", "digits")
 
 

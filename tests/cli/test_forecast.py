@@ -58,7 +58,7 @@ def test_a_recipe_is_forecast_printed_and_written(limbeck, recipe, tmp_path):
 
 def test_rows_networks_and_options_are_the_recipes(limbeck, recipe, calls, teacher, models):
     found = limbeck.json(
-        "forecast", recipe, "--seed", 3, "--pilot", "--device", "cpu", "training.epochs=2",
+        "forecast", recipe, "--seed", 3, "--short-run", "--device", "cpu", "training.epochs=2",
         "training.schedule=cosine", "data.labels=100",
     )  # fmt: skip
     (call,) = calls

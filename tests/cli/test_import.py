@@ -31,8 +31,8 @@ def test_records_and_what_was_left_out(limbeck, answers, tmp_path):
     _, remarks = limbeck(*call, code=2)
     assert "--overwrite" in remarks
     found = limbeck.json(
-        *call, "--overwrite", "--top", "1", "--temperature", "0.5", "--teacher", "t", "--labels",
-        "3", "--form", "completion",
+        *call, "--overwrite", "--top", "1", "--temperature", "0.5", "--teacher-name", "t",
+        "--labels", "3", "--form", "completion",
     )  # fmt: skip
     assert (found["records"], found["censored"], found["lines left out"]) == (2, 1, 1)
     assert [one["kind"] for one in found["problems"]] == ["not_json", "sentinel"]

@@ -75,7 +75,7 @@ def test_report_and_demo_are_called_with_what_was_said(limbeck, monkeypatch, tmp
     calls = []
     report, demo = types.ModuleType("html"), types.ModuleType("demo")
     report.write_report = lambda paths, out: calls.append((paths, out))
-    demo.run_demo = lambda out, seeds: calls.append((out, seeds))
+    demo.run_demo = lambda out, seeds, told: calls.append((out, seeds, told))
     monkeypatch.setitem(sys.modules, "limbeck.report.html", report)
     monkeypatch.setitem(sys.modules, "limbeck.cli.demo", demo)
     said, _ = limbeck("report", tmp_path / "a", tmp_path / "b", "--out", tmp_path / "r.html")
@@ -83,5 +83,5 @@ def test_report_and_demo_are_called_with_what_was_said(limbeck, monkeypatch, tmp
     limbeck("demo", "--out", tmp_path / "d", "--seeds", 2)
     assert calls == [
         ([tmp_path / "a", tmp_path / "b"], tmp_path / "r.html"),
-        (tmp_path / "d", 2),
+        (tmp_path / "d", 2, True),
     ]

@@ -37,13 +37,14 @@ def test_table_verdict_and_files_with_the_real_estimator(limbeck, teacher, tmp_p
     out = tmp_path / "out"
     said, errors = limbeck(
         *("measure", "--teacher", teacher, "--student", CNN, "--data", "digits"),
-        *("--split", "test", "--method", "cells", "--rows", 300, "--device", "cpu", "--out", out),
+        *("--set", "test", "--method", "cells", "--rows", 300, "--device", "cpu", "--out", out),
     )
     record = json.loads((out / "measurement.json").read_text())
     (entry,) = record["entries"]
     left = entry["estimate"]["unique_teacher"]
     ours, theirs = (record["cross_entropy"][one][entry[one]] for one in ("student", "teacher"))
-    gap = ours["value"] - theirs["value"]
+    gap = entry["gap"]
+    assert gap["value"] == pytest.approx(ours["value"] - theirs["value"])
     assert entry["teacher"] == str(teacher)
     assert entry["student"] == "small_cnn"
     assert left["n"] == 300
@@ -56,8 +57,8 @@ def test_table_verdict_and_files_with_the_real_estimator(limbeck, teacher, tmp_p
         "targets, H(Y)",
         "accuracy",
         "cross-entropy, student less teacher, bits",
-        f"{entry['estimate']['verdict']}: ",
-        f"own scores, {gap:+.2f} bits",
+        f"{entry['verdict']}: ",
+        f"own scores: {gap['value']:+.2f} [{gap['lower']:+.2f}, {gap['upper']:+.2f}] bits",
         f"{out}: measurement.json, atoms.svg",
     ):
         assert text in said, text
@@ -77,7 +78,7 @@ def test_a_run_is_measured_on_its_own_validation_rows(limbeck, recorder, run):
     other = limbeck.json("measure", run, "--device", "cpu", "data.split_seed=1")
     assert other["set"] == "test"
     assert "may have been trained on validation rows" in other["remarks"][0]
-    train = limbeck.json("measure", run, "--device", "cpu", "--split", "train", "data.limit=100")
+    train = limbeck.json("measure", run, "--device", "cpu", "--set", "train", "data.limit=100")
     assert train["data"]["used"] == 100
     assert "memorised" in train["warnings"][0]
 
@@ -89,9 +90,9 @@ def test_weights_from_elsewhere_are_measured_on_test_rows(limbeck, recorder, tea
     assert found["set"] == "test"
     assert found["data"]["used"] == 539
     assert found["remarks"] == ["test rows: small_cnn may have been trained on validation rows"]
-    found = limbeck.json(*command, "--device", "cpu", "--split", "validation")
+    found = limbeck.json(*command, "--device", "cpu", "--set", "validation")
     assert found["set"] == "validation"
-    assert "--split test is safer" in found["remarks"][0]
+    assert "--set test is safer" in found["remarks"][0]
 
 
 def test_a_recipe_with_overrides_and_layers(limbeck, recorder, recipe):
@@ -125,11 +126,11 @@ def test_students_make_a_trajectory_and_teachers_a_ranking(
     assert said.index("│ student ") < said.index("│ best ")
     assert {path.name for path in out.iterdir()} >= {"trajectory.svg", "atoms.svg"}
     said, _ = limbeck(
-        *("measure", "--teacher", teacher, "--teacher", CNN, "--student", run),
+        *("measure", "--teacher", CNN, "--teacher", teacher, "--student", run),
         *("--data", "digits", "--device", "cpu", "--out", out),
     )
     table = said[: said.index("own scores")]
-    assert table.index("│ small_cnn") < table.index(f"│ {teacher}")
+    assert table.index(f"│ {teacher}") < table.index("│ small_cnn")  # the trained one is better
     assert not (out / "trajectory.svg").exists()
 
 

@@ -71,7 +71,7 @@ def test_the_rows_are_those_of_training_and_validation(limbeck, recipe, recorder
     assert found["held_out"]["n"] == 64
     assert (found["data"], found["out"]) == ("digits", None)
     # The student is the one that training of this seed begins with.
-    other = limbeck.json("weigh", recipe, *FAST, "--held-out", "none", "--method", "groups")
+    other = limbeck.json("weigh", recipe, *FAST, "--held-out", "none", "--gradients", "groups")
     assert other["held_out"] is None
     assert other["train"]["settings"]["method"] == "groups"
     assert recorder[1]["held_out"] is None
@@ -168,7 +168,7 @@ def test_losses_on_features_are_made_ready_and_frozen_parts_do_not_count(limbeck
         (["teacher=null"], "expected `teacher` to name a model; it is null"),
         (["--rows", "3"], "Invalid value for '--rows'"),
         (["student.wdth=3"], "width"),
-        (["--method", "last"], "'last' is not one of"),
+        (["--gradients", "last"], "'last' is not one of"),
     ],
 )
 def test_what_is_wrong_is_said(limbeck, recipe, arguments, message):

@@ -1,12 +1,13 @@
 """The report's section on what was left to distil."""
 
+import html
 import json
 
 import pytest
 
-from limbeck.checks import DataError
 from limbeck.record import RunRecord
-from limbeck.report.bits import read_measurement, section
+from limbeck.report.beside import read_beside
+from limbeck.report.bits import section
 from limbeck.report.html import write_report
 
 
@@ -56,16 +57,22 @@ def test_numbers_and_warnings_are_words():
     assert found["rows"][1]["cells"][0] == ("0.25", "0.15 to 0.45")
     assert found["rows_used"] == 791
     assert found["warnings"] == ["Too few.", "Few rows.", "Before: no synergy."]
-    assert found["svg"].startswith("<svg")
-    assert [row["gap"] for row in found["rows"]] == ["", ""]
+    assert [figure["title"] for figure in found["figures"]] == [
+        "What teacher and student know about the targets",
+        "Distilled and distillable bits over students",
+    ]
+    assert all(figure["picture"].svg().startswith("<svg role=") for figure in found["figures"])
+    assert [row["gap"] for row in found["rows"]] == [("", ""), ("", "")]
 
 
-def test_the_gap_of_scores_stands_beside_the_bits():
-    known = {"student": {"before": {"value": 2.5}, "after": {"value": 0.5}}}
-    known["teacher"] = {"t": {"value": 1.0}}
-    rows = [entry(name, 0.5) for name in ("before", "after", "unknown")]
-    found = section(measurement(*rows) | {"cross_entropy": known})
-    assert [row["gap"] for row in found["rows"]] == ["+1.50", "-0.50", ""]
+def test_the_gap_of_scores_and_its_verdict_stand_beside_the_bits():
+    told = {"gap": {"value": 1.5, "lower": -0.25, "upper": 3.0}, "verdict": "cannot tell"}
+    found = section(measurement(entry("after", 0.5) | told, entry("of old", 0.5)))
+    after, old = found["rows"]
+    assert after["gap"] == ("+1.50", "-0.25 to +3.00")
+    assert after["verdict"] == "cannot tell"
+    assert old["gap"] == ("", "")
+    assert old["verdict"] == entry("of old", 0.5)["estimate"]["verdict"] != "cannot tell"
 
 
 def test_it_stands_in_the_report_and_names_are_escaped(tmp_path):
@@ -87,13 +94,25 @@ def test_without_a_measurement_there_is_no_section(tmp_path):
     record = RunRecord(kind="train", seed=0, status="finished")
     record.results = {"last": {"test": {"accuracy": 0.5}}}
     record.save(tmp_path / "control" / "seed0")
-    assert read_measurement(tmp_path) is None
+    assert read_beside([tmp_path]).measurements == {}
     assert "left to distil" not in write_report([tmp_path], tmp_path / "r.html").read_text("utf8")
 
 
-@pytest.mark.parametrize("text", ["{", '{"kind": "run"}', "[]"])
-def test_another_file_is_refused_by_name(tmp_path, text):
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "expected what limbeck measure writes; Expecting property name"),
+        ('{"kind": "run"}', "it holds something else"),
+        ("[]", "it holds something else"),
+        ('{"kind": "measurement"}', "it has no entries, warnings"),
+        (json.dumps(measurement() | {"entries": [{"student": "a"}]}), "KeyError: 'estimate'"),
+    ],
+)
+def test_another_file_is_named_and_left_out(tmp_path, text, said):
+    record = RunRecord(kind="train", seed=0, status="finished")
+    record.save(tmp_path / "control" / "seed0")
     (tmp_path / "measurement").mkdir()
     (tmp_path / "measurement" / "measurement.json").write_text(text, "utf8")
-    with pytest.raises(DataError, match=r"measurement\.json: expected"):
-        read_measurement(tmp_path)
+    page = html.unescape(write_report([tmp_path], tmp_path / "r.html").read_text("utf8"))
+    assert said in page[: page.index("How it was made")]
+    assert "What was left to distil" not in page

@@ -104,7 +104,7 @@ def test_nothing_is_said_of_fixed_weights():
 def test_long_histories_are_thinned_and_keep_their_end():
     history = [measurement(20 * at, weight=0.5 + at / 1e4) for at in range(4001)]
     found = shown(record(history, weight="auto"))
-    assert len(found["figures"][0]["svg"]) < 60_000
+    assert len(found["figures"][0]["picture"].svg()) < 60_000
     assert found["rows"][0]["measurements"] == 4001
 
 

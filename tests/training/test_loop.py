@@ -14,7 +14,8 @@ from torch.nn import functional as F
 import limbeck as lb
 from limbeck.losses import ITRD, KD, Match, WeightedSum
 from limbeck.tasks import Classification
-from limbeck.training import loop
+from limbeck.training import evaluate, last_look
+from limbeck.training.evaluate import outputs_over
 from limbeck.training.options import Options
 from limbeck.training.schedule import epoch_order, loss_factor, milestones, rate_factor
 from limbeck.training.terms import copies
@@ -297,8 +298,13 @@ def test_validation_rows_are_looked_at_every_few_epochs_and_at_the_end():
 
 def test_without_validation_there_is_no_best_and_the_last_ten_are_of_the_test(monkeypatch):
     calls = []
-    evaluate = loop.evaluate
-    monkeypatch.setattr(loop, "evaluate", lambda *a, **k: (calls.append(1), evaluate(*a, **k))[1])
+
+    def counted(*given, **how):
+        calls.append(1)
+        return outputs_over(*given, **how)
+
+    for module in (evaluate, last_look):
+        monkeypatch.setattr(module, "outputs_over", counted)
     found = lb.distill(
         network(), None, rows(), test=rows(30, seed=5), **QUICK | {"epochs": 12}
     ).record.results

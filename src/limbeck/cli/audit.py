@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from limbeck.cli.arguments import AsJson
+from limbeck.cli.arguments import CONFIDENCE, LABELS, AsJson
 
 
 EPILOG = (
@@ -26,9 +26,9 @@ def audit(
     ],
     labels: Annotated[
         int | None,
-        typer.Option(min=1, help="How many labels the teacher has. Default: as many as rows have."),
+        typer.Option(min=1, help=f"{LABELS} Default: as many as rows have."),
     ] = None,
-    confidence: Annotated[float, typer.Option(help="Of every interval, in (0, 1).")] = 0.95,
+    confidence: Annotated[float, typer.Option(help=CONFIDENCE)] = 0.95,
     out: Annotated[Path | None, typer.Option(help="Folder for audit.json.")] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from limbeck.checks import DataError
 from limbeck.cli import show
 from limbeck.cli.records_given import records_given
 from limbeck.files import check_writable
@@ -17,7 +18,12 @@ def run_audit(
     """Audit a file, print what was found, and return whether nothing is serious."""
     if out is not None:
         check_writable(out)
-    found = audit(records_given(records), labels=labels, confidence=confidence)
+    try:
+        found = audit(records_given(records), labels=labels, confidence=confidence)
+    except DataError as problem:
+        if str(records) in str(problem):
+            raise
+        raise DataError(f"{records}: {problem}") from None
     if as_json:
         show.say_json(found.to_dict())
     else:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from limbeck.cli.arguments import AsJson, Device, Overrides
+from limbeck.cli.arguments import DRAWS, LAYERS, TEMPERATURE, AsJson, Device, DryRun, Overrides
 
 
 Dtype = Literal["fp32", "fp16", "bf16"]
@@ -38,7 +38,7 @@ def cache(
     ] = None,
     layers: Annotated[
         list[str] | None,
-        typer.Option(help="A layer whose features are kept; again for several."),
+        typer.Option(help=f"{LAYERS} Their features are kept."),
     ] = None,
     maps: Annotated[
         bool, typer.Option("--maps", help="Keep maps whole, not their mean over positions.")
@@ -46,11 +46,9 @@ def cache(
     dtype: Annotated[Dtype, typer.Option(help="Of numbers on disk.")] = "fp32",
     k: Annotated[int | None, typer.Option(min=1, help="Labels that top_k keeps: 50.")] = None,
     draws: Annotated[
-        int | None, typer.Option(min=1, help="Labels that sampled_counts draws: 50.")
+        int | None, typer.Option(min=1, help=f"{DRAWS} Of sampled_counts: 50.")
     ] = None,
-    temperature: Annotated[
-        float, typer.Option(help="Of the distribution that labels are of.")
-    ] = 1.0,
+    temperature: Annotated[float, typer.Option(help=TEMPERATURE)] = 1.0,
     greedy: Annotated[
         bool, typer.Option("--greedy", help="Of hard_labels: the likeliest, not a drawn one.")
     ] = False,
@@ -58,14 +56,14 @@ def cache(
         str,
         typer.Option(help="train, or several of train,validation,test, each in a folder in `out`."),
     ] = "train",
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Rows at a time: 256.")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Rows at a time. Default: 256.")
+    ] = None,
     precision: Annotated[
         Literal["fp32", "bf16"] | None, typer.Option(help="Of the teacher's weights.")
     ] = None,
     device: Device = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what it would take; write nothing.")
-    ] = False,
+    dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Run the recipe's teacher once over its rows and keep what it says on disk.

@@ -8,17 +8,22 @@ from typing import Annotated, Literal
 import typer
 
 from limbeck.cli.arguments import (
+    CONFIDENCE,
     MODEL_SPEC,
+    ROWS_OF,
     AsJson,
     DataFolder,
+    DataName,
     Device,
     Overrides,
+    Part,
+    RecipeOfData,
     RowsAtATime,
+    Tokenizer,
     Trust,
 )
 
 
-Part = Literal["test", "validation", "train"]
 Interval = Literal["betting", "empirical_bernstein", "hoeffding"]
 Units = Literal["auto", "record", "input", "sequence"]
 
@@ -31,20 +36,17 @@ def certify(
     records: Annotated[
         str, typer.Option(help="The teacher's answers, one JSON object a line; held out.")
     ] = "",
-    recipe: Annotated[
-        str | None,
-        typer.Option(help="Where the data stand that indices point into. Default: the run's own."),
-    ] = None,
-    data: Annotated[str | None, typer.Option(help="A data set's name, folder or file instead.")] = (
-        None
-    ),
+    recipe: RecipeOfData = None,
+    data: DataName = None,
     folder: DataFolder = None,
-    part: Annotated[Part, typer.Option("--set", help="The rows that indices point into.")] = "test",
+    part: Annotated[
+        Part, typer.Option("--set", help=f"{ROWS_OF} Indices of records point into it.")
+    ] = "test",
     against: Annotated[
         str | None,
         typer.Option(help="Another student: say which is nearer. Labels alone are enough."),
     ] = None,
-    confidence: Annotated[float, typer.Option(help="Of each interval alone.")] = 0.95,
+    confidence: Annotated[float, typer.Option(help=CONFIDENCE)] = 0.95,
     interval: Annotated[Interval, typer.Option(help="For total variation.")] = "betting",
     units: Annotated[Units, typer.Option(help="What is independent of each other.")] = "auto",
     longest: Annotated[
@@ -60,9 +62,7 @@ def certify(
         Path | None,
         typer.Option(help="Inputs it will meet, one JSON value a line: adds a shift check."),
     ] = None,
-    tokenizer: Annotated[
-        Path | None, typer.Option(help="Folder of a tokenizer, for records with strings.")
-    ] = None,
+    tokenizer: Tokenizer = None,
     batch_size: RowsAtATime = 256,
     out: Annotated[Path | None, typer.Option(help="Folder for certificate.json.")] = None,
     trust: Trust = False,
@@ -88,7 +88,7 @@ def certify(
         trained_on=trained_on,
         built_from=built_from,
         deployment=deployment,
-        tokenizer=tokenizer,
+        tokenizer=None if tokenizer is None else Path(tokenizer),
         trust=trust,
         options={
             "confidence": confidence,

@@ -139,7 +139,7 @@ def _check(wanted: Wanted) -> None:
             'an object such as {"input": 7, "label": 3, "log_probability": -0.2}.'
         )
     if wanted.recipe is not None and wanted.data is not None:
-        raise ArgumentError("certify: expected --recipe or --data; got both. Drop one.")
+        raise ArgumentError("certify: expected --data-of or --data; got both. Drop one.")
     if wanted.against is not None:
         given = {"--built-from": wanted.built_from, "--deployment": wanted.deployment}
         for name, value in given.items():
@@ -179,7 +179,7 @@ def _mapping(wanted: Wanted) -> tuple[str, dict[str, Any]]:
         if own is None:
             raise ArgumentError(
                 f"{wanted.student}: expected data that the records' indices point into; got none. "
-                "Give --data or --recipe."
+                "Give --data or --data-of."
             )
         source = str(own)
     overrides = list(wanted.overrides)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from limbeck.cli.arguments import AsJson
+from limbeck.cli.arguments import DRAWS, FORM, SEED, TEMPERATURE, AsJson
 from limbeck.cli.import_records import Labels, Tokenizer, Top
 
 
@@ -18,7 +18,7 @@ EPILOG = (
     "same command goes on and asks nothing twice."
 )
 Model = Annotated[str, typer.Option(help="Name of the model.")]
-Form = Annotated[str, typer.Option(help="chat or completion.")]
+Form = Annotated[Literal["chat", "completion"], typer.Option(help=FORM)]
 BaseUrl = Annotated[str | None, typer.Option(help="Address up to /v1. Default: OPENAI_BASE_URL.")]
 KeyName = Annotated[
     str, typer.Option(metavar="NAME", help="Environment variable that holds the key.")
@@ -47,12 +47,14 @@ def collect(
     ],
     form: Form = "chat",
     max_tokens: Annotated[int, typer.Option(help="Of an answer, at most.")] = 16,
-    temperature: Annotated[float, typer.Option(help="1 draws from the teacher's own law.")] = 1.0,
+    temperature: Annotated[float, typer.Option(help=TEMPERATURE)] = 1.0,
     top_logprobs: Annotated[
         int, typer.Option(help="Largest log-probabilities beside the drawn one's; -1: none at all.")
     ] = 0,
-    draws: Annotated[int, typer.Option(help="Of each prompt.")] = 1,
-    seed: Annotated[int | None, typer.Option(help="Gives each draw a seed of its own.")] = None,
+    draws: Annotated[int, typer.Option(help=DRAWS)] = 1,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help=f"{SEED} Each draw gets one of its own.")
+    ] = None,
     token_ids: Annotated[
         bool, typer.Option("--token-ids", help="Ask for token ids (vLLM and servers like it).")
     ] = False,

@@ -86,9 +86,39 @@ class DemoSummary:
     queries: dict[str, Any]
     seconds: float
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON has it; accuracies lie in [0, 1]."""
+        rows = {row.name: row for row in self.comparison.rows}
+        return {
+            "folder": str(self.folder),
+            "report": str(self.report),
+            "control": CONTROL,
+            "teacher_accuracy": self.teacher_accuracy,
+            "accuracy": {name: row.estimate.to_dict() for name, row in rows.items()},
+            "difference": {
+                name: {
+                    "estimate": row.difference.estimate.to_dict(),
+                    "verdict": row.difference.verdict,
+                    "wins": row.difference.wins,
+                    "pairs": row.difference.pairs,
+                }
+                for name, row in rows.items()
+                if row.difference is not None
+            },
+            "forecasts": {name: one.to_dict() for name, one in self.forecasts.items()},
+            "measurement": self.measurement.to_dict(),
+            "chapters": [self.stores, self.weights, self.queries],
+            "seconds": self.seconds,
+        }
+
 
 def run_demo(
-    out: Path | str, seeds: int = 5, *, progress: bool = True, plan: Plan | None = None
+    out: Path | str,
+    seeds: int = 5,
+    *,
+    progress: bool = True,
+    told: bool = True,
+    plan: Plan | None = None,
 ) -> DemoSummary:
     """Distil on the handwritten digits inside scikit-learn and write a report.
 
@@ -102,7 +132,8 @@ def run_demo(
     Args:
         out: Folder for ``GROUP/seedK`` and ``report.html``; an earlier demo in it is replaced.
         seeds: How many students of each kind.
-        progress: Show progress and, at the end, the table.
+        progress: Show progress and, where ``told``, at the end the table.
+        told: Print the table of results.
         plan: Other sizes and settings than those chosen for the demo.
 
     Returns:
@@ -191,7 +222,7 @@ def run_demo(
         query_chapter,
         time.monotonic() - started,
     )
-    if progress:
+    if progress and told:
         print_summary(found, guide.record, _TITLES)
     return found
 

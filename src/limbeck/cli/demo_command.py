@@ -7,14 +7,20 @@ from typing import Annotated
 
 import typer
 
+from limbeck.cli.arguments import AsJson, Seeds
+
 
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the runs and the report.")] = Path(
         "runs/demo"
     ),
-    seeds: Annotated[int, typer.Option(min=1, help="How many students of each kind.")] = 5,
+    seeds: Seeds = 5,
+    as_json: AsJson = False,
 ) -> None:
     """Distil on the handwritten digits that ship with scikit-learn, and report."""
+    from limbeck.cli import show
     from limbeck.cli.demo import run_demo
 
-    run_demo(out, seeds)
+    found = run_demo(out, seeds, told=not as_json)
+    if as_json:
+        show.say_json(found.to_dict())

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from limbeck.cli.arguments import (
+    MODEL_SPEC,
     AsJson,
     Device,
     DryRun,
@@ -20,6 +21,7 @@ from limbeck.cli.arguments import (
     Seed,
     Seeds,
 )
+from limbeck.cli.completing import complete_model
 
 
 def distill(
@@ -28,8 +30,8 @@ def distill(
     teacher: Annotated[
         str | None,
         typer.Option(
-            help="The recipe's `teacher`: a folder that limbeck cache or train wrote, or "
-            "zoo:NAME[,KEY=VALUE]..., module:callable, timm:NAME, hf:FOLDER."
+            help=f"{MODEL_SPEC}; or one that limbeck cache wrote.",
+            autocompletion=complete_model,
         ),
     ] = None,
     seed: Seed = None,

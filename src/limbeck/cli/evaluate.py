@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated
 
 import typer
 
-from limbeck.cli.arguments import AsJson, Device, Overrides, process_index
-
-
-Part = Literal["test", "validation", "train"]
+from limbeck.cli.arguments import (
+    ROWS_OF,
+    AsJson,
+    DataFolder,
+    DataName,
+    Device,
+    Overrides,
+    Part,
+    RecipeOfData,
+    Trust,
+    process_index,
+)
 
 
 def evaluate(
     folder: Annotated[Path, typer.Argument(help="A run's folder, or its student or best.")],
     overrides: Overrides = None,
-    recipe: Annotated[
-        str | None, typer.Option(help="Where data and task stand. Default: the run's own recipe.")
-    ] = None,
-    data: Annotated[str | None, typer.Option(help="A data set's name instead.")] = None,
-    part: Annotated[Part, typer.Option("--set", help="The rows to evaluate on.")] = "test",
+    recipe: RecipeOfData = None,
+    data: DataName = None,
+    data_folder: DataFolder = None,
+    part: Annotated[Part, typer.Option("--set", help=ROWS_OF)] = "test",
     predictions: Annotated[
         Path | None, typer.Option(help="Write class predictions to this CSV file.")
     ] = None,
-    trust: Annotated[
-        bool, typer.Option("--trust", help="Call a builder outside of limbeck that FOLDER names.")
-    ] = False,
+    trust: Trust = False,
     device: Device = None,
     as_json: AsJson = False,
 ) -> None:
@@ -36,6 +41,7 @@ def evaluate(
     """
     from limbeck.checks import ArgumentError, DataError
     from limbeck.cli import show
+    from limbeck.cli.data_of import data_mapping
     from limbeck.cli.material import material_of
     from limbeck.cli.parts import task_of_recipe
     from limbeck.cli.predictions import write_predictions
@@ -48,7 +54,7 @@ def evaluate(
     from limbeck.training.summing import SummedTask, summed_metrics
 
     model = load(folder, trust=trust)
-    where, mapping = _mapping(folder, recipe, data)
+    where, mapping = data_mapping("evaluate", folder, recipe, data, data_folder)
     chosen = recipe_of(overridden(mapping, overrides or []), where)
     material = material_of(chosen.data)
     rows = getattr(material, part)
@@ -77,26 +83,3 @@ def evaluate(
     show.pairs(f"{folder} on {material.name}, {len(rows)} {part} rows", metrics)
     if predictions is not None:
         show.say(str(predictions))
-
-
-def _mapping(folder: Path, recipe: str | None, data: str | None) -> tuple[str, dict[str, Any]]:
-    """Return where data and task are said, and a recipe's fields with this model as student."""
-    from limbeck.checks import ArgumentError
-    from limbeck.cli.recipe import read_mapping
-    from limbeck.cli.running import RECIPE
-
-    student = {"folder": str(folder)}
-    if recipe is not None and data is not None:
-        raise ArgumentError("evaluate: expected --recipe or --data; got both. Drop one.")
-    if data is not None:
-        return "--data", {"data": {"name": data}, "student": student}
-    if recipe is None:
-        own = [place / RECIPE for place in (folder, folder.absolute().parent)]
-        found = next((path for path in own if path.is_file()), None)
-        if found is None:
-            raise ArgumentError(
-                f"{folder}: expected {RECIPE} beside the model to say the data; got none. Give "
-                "--recipe FILE or --data NAME."
-            )
-        recipe = str(found)
-    return recipe, read_mapping(recipe) | {"student": student, "teacher": None}

@@ -9,15 +9,13 @@ from torch import nn
 
 from limbeck.checks import ModelError
 from limbeck.cli.material import material_of
+from limbeck.cli.names import DATA_SETS
 from limbeck.cli.recipe import DataRecipe
 from limbeck.losses import LOSSES
 from limbeck.record import FILE_NAME, RunRecord, hardware, versions
 from limbeck.students import BINARY_NETWORKS, CONVERSIONS
 from limbeck.training.building import build, is_trusted
 from limbeck.training.saving import DESCRIPTION, WEIGHTS, describe, sizes_of
-
-
-DATA_SETS = ("digits", "mnist", "fashion-mnist", "cifar10", "cifar100", "folder", "npz")
 
 
 def of_installation() -> dict[str, Any]:

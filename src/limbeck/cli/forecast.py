@@ -7,18 +7,18 @@ from typing import Annotated
 
 import typer
 
-from limbeck.cli.arguments import MODEL_SPEC, AsJson, Device, Overrides, RecipePath, Seed
+from limbeck.cli.arguments import AsJson, Device, Models, Overrides, RecipePath, Seed
 
 
 def forecast(
     recipe: RecipePath,
     overrides: Overrides = None,
-    teacher: Annotated[
-        list[str] | None, typer.Option(help=f"{MODEL_SPEC}; again for several, which are ranked.")
-    ] = None,
+    teacher: Models = None,
     pilot: Annotated[
         bool,
-        typer.Option("--pilot", help="Distil for a twentieth of the epochs, too: a better guess."),
+        typer.Option(
+            "--short-run", help="Distil for a twentieth of the epochs, too: a better guess."
+        ),
     ] = False,
     out: Annotated[Path | None, typer.Option(help="Folder for forecast.json.")] = None,
     seed: Seed = None,

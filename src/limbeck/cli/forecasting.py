@@ -51,7 +51,7 @@ def run_forecast(wanted: Wanted, out: Path | None, *, as_json: bool) -> None:
         for remark in remarks:
             show.say(f"note: {remark}.", stderr=True)
     labels = labels_of([name_of(one) for one in teachers])
-    options: dict[str, Any] = recipe.training.model_dump()
+    options: dict[str, Any] = recipe.training.model_dump(exclude={"track"})
     options["progress"] = recipe.training.progress and not as_json
     if wanted.device is not None:
         options["device"] = wanted.device

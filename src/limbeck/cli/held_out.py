@@ -55,13 +55,13 @@ def held_out(
     elif wanted == "validation" and unknown:
         remarks.append(
             f"{named} may have been trained on these validation rows: what it memorised would look "
-            "like knowledge. --split test is safer"
+            "like knowledge. --set test is safer"
         )
     rows = parts[wanted]
     if rows is None:
         there = ", ".join(part for part, found in parts.items() if found is not None)
         raise DataError(
-            f"{material.name}: expected {wanted} rows; got none. Use another --split: {there}."
+            f"{material.name}: expected {wanted} rows; got none. Use another --set: {there}."
         )
     return HeldOut(rows, wanted, tuple(remarks), wanted == "train")
 

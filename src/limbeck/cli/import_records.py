@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from limbeck.cli.arguments import AsJson
+from limbeck.cli.arguments import FORM, LABELS, TEMPERATURE, TOKENIZER, TOP, AsJson, Overwrite
 
 
+Form = Literal["auto", "chat", "completion", "batch", "columns", "records"]
 Tokenizer = Annotated[
     str | None,
     typer.Option(
-        help="Where tokens are strings without ids: a folder or name that transformers can load, "
-        "or a JSON file that maps strings to ids (whole answers to labels, too)."
+        help=f"{TOKENIZER} Or a JSON file that maps strings to ids (whole answers to labels, too)."
     ),
 ]
-Labels = Annotated[
-    int | None, typer.Option(min=1, help="How many tokens there are; lists of all become rows.")
-]
-Top = Annotated[
-    int | None, typer.Option(min=0, help="Keep so many of the largest log-probabilities.")
-]
+Labels = Annotated[int | None, typer.Option(min=1, help=f"{LABELS} Lists of all become rows.")]
+Top = Annotated[int | None, typer.Option(min=0, help=TOP)]
 
 
 def import_records(
@@ -35,9 +31,7 @@ def import_records(
         ),
     ],
     out: Annotated[Path, typer.Option(help="File of the records; .gz packs it.")],
-    form: Annotated[
-        str, typer.Option(help="auto, chat, completion, batch, columns or records.")
-    ] = "auto",
+    form: Annotated[Form, typer.Option(help=FORM)] = "auto",
     tokenizer: Tokenizer = None,
     requests: Annotated[
         Path | None, typer.Option(help="The batch's requests, for prompts by custom_id.")
@@ -54,14 +48,14 @@ def import_records(
         bool, typer.Option("--prompt", help="Records of the prompt's scored tokens, too.")
     ] = False,
     temperature: Annotated[
-        float | None, typer.Option(help="Of the sampler. Default: the request's, else 1.")
+        float | None, typer.Option(help=f"{TEMPERATURE} Default: the request's, else 1.")
     ] = None,
-    teacher: Annotated[str | None, typer.Option(help="Name. Default: the answer's model.")] = None,
+    teacher_name: Annotated[
+        str | None, typer.Option(help="Of the records. Default: the answer's model.")
+    ] = None,
     labels: Labels = None,
     top: Top = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Write although the file is there.")
-    ] = False,
+    overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """Turn answers or data sets of other tools into teacher records.
@@ -80,7 +74,7 @@ def import_records(
             "requests": requests,
             "prompt": prompt,
             "temperature": temperature,
-            "teacher": teacher,
+            "teacher": teacher_name,
             "labels": labels,
             "top": top,
         },

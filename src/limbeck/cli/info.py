@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from limbeck.cli.arguments import AsJson
+from limbeck.cli.arguments import AsJson, DataFolder
 
 
 def info(
@@ -17,7 +17,7 @@ def info(
             metavar="[RUN|MODEL|DATASET]", help="A folder, zoo:NAME, binary:NAME or a data set."
         ),
     ] = None,
-    folder: Annotated[Path | None, typer.Option(help="Where the files of a data set lie.")] = None,
+    folder: DataFolder = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what there is: this installation, a run, a model or a data set."""
@@ -40,6 +40,7 @@ def info(
 def _found(what: str | None, folder: Path | None) -> tuple[str, dict[str, Any]]:
     from limbeck.checks import ArgumentError, nearest
     from limbeck.cli import facts
+    from limbeck.cli.names import DATA_SETS
 
     if what is None:
         return "limbeck", facts.of_installation()
@@ -47,9 +48,9 @@ def _found(what: str | None, folder: Path | None) -> tuple[str, dict[str, Any]]:
         return what, facts.of_model_by_name(what)
     if Path(what).is_dir() and (known := facts.of_folder(Path(what))) is not None:
         return what, known
-    if what in facts.DATA_SETS:
+    if what in DATA_SETS:
         return what, facts.of_data_set(what, folder)
     raise ArgumentError(
         f"info: expected the folder of a run or a model, zoo:NAME, binary:NAME, or a data set "
-        f"({', '.join(facts.DATA_SETS)}); got {what!r}.{nearest(what, facts.DATA_SETS)}"
+        f"({', '.join(DATA_SETS)}); got {what!r}.{nearest(what, DATA_SETS)}"
     )

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from limbeck.cli.arguments import AsJson
+from limbeck.cli.arguments import DATA, AsJson, DataFolder, OwnSeed
 from limbeck.cli.lab_running import run
 
 
@@ -15,6 +15,9 @@ EPILOG = (
     "Exit codes: 0 all checks passed; 1 a check failed (or a bug); 2 something given is wrong (the "
     "message says what, and what to do)."
 )
+
+CASE = "What is checked:"
+QUICK = "Fewer and shorter runs."
 
 lab = typer.Typer(
     no_args_is_help=True,
@@ -33,22 +36,20 @@ def variance(
     case: Annotated[
         str,
         typer.Option(
-            help="identities, least_squares, logistic, deep_linear, compressed, mlp, coverage, "
-            "controllers, mnist (with --data), or all: those that need no data, and mnist where "
-            "--data is given."
+            help=f"{CASE} identities, least_squares, logistic, deep_linear, compressed, mlp, "
+            "coverage, controllers, mnist (with --data), or all: those that need no data, and "
+            "mnist where --data is given."
         ),
     ] = "all",
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Fewer chains and shorter runs: a minute or so.")
-    ] = False,
+    quick: Annotated[bool, typer.Option("--quick", help=f"{QUICK} A minute or so.")] = False,
     out: Annotated[
         Path | None, typer.Option(help="Folder for lab.json and a figure of each case.")
     ] = None,
     data: Annotated[
-        str | None, typer.Option(help="Name of a data set of grey images, for the case mnist.")
+        str | None, typer.Option(help=f"{DATA} Of grey images, for the case mnist.")
     ] = None,
-    folder: Annotated[Path | None, typer.Option(help="Where its files lie.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the batches that are drawn.")] = 0,
+    folder: DataFolder = None,
+    seed: OwnSeed = 0,
     as_json: AsJson = False,
 ) -> None:
     """Check the laws of the distillation weight: predicted against measured.
@@ -72,17 +73,17 @@ def limits(
     case: Annotated[
         str,
         typer.Option(
-            help="plateau, slopes, exponents, constants, certificates, zipf, log_linear, "
+            help=f"{CASE} plateau, slopes, exponents, constants, certificates, zipf, log_linear, "
             "gradients, noisy, censored, planner, continuous, networks, dimension, meters, or all."
         ),
     ] = "all",
     quick: Annotated[
-        bool, typer.Option("--quick", help="Fewer runs and sizes: seconds instead of minutes.")
+        bool, typer.Option("--quick", help=f"{QUICK} Seconds instead of minutes.")
     ] = False,
     out: Annotated[
         Path | None, typer.Option(help="Folder for lab.json and a figure of each case.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of laws and draws.")] = 0,
+    seed: OwnSeed = 0,
     as_json: AsJson = False,
 ) -> None:
     """Check how fast students learn from hard labels, sampled probabilities and soft labels.
@@ -124,9 +125,14 @@ def _images(data: str, folder: Path | None) -> tuple[Any, Any]:
     import torch
 
     from limbeck.checks import DataError
-    from limbeck.zoo.data import load_dataset
+    from limbeck.cli.material import material_of
+    from limbeck.cli.recipe import DataRecipe
+    from limbeck.cli.specs import data_spec
 
-    found = load_dataset(data, folder=folder, validation=0.0, augment="none")
+    spec = data_spec(data, folder)
+    if "name" in spec:
+        spec |= {"validation": 0.0, "augment": "none"}
+    found = material_of(DataRecipe.model_validate(spec))
     rows = found.train
     batches = list(rows.batches(rows.in_order(4096)))
     pixels = torch.cat(
@@ -135,7 +141,7 @@ def _images(data: str, folder: Path | None) -> tuple[Any, Any]:
     targets = torch.cat([batch.targets for batch in batches if batch.targets is not None])
     if found.channels != 1:
         raise DataError(
-            f"lab variance: expected grey images; got {found.channels} channels in {data}. Take "
-            "mnist, fashion-mnist or digits."
+            f"lab variance: expected grey images; got {found.channels or 'no'} channels in {data}. "
+            "Take mnist, fashion-mnist or digits."
         )
     return pixels.flatten(1).numpy(), targets.numpy()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,6 +82,7 @@ def _from_callable(name: str, options: dict[str, Any]) -> Material:
                 f"`{rest}`.{nearest(rest, dir(target))}"
             )
         target = getattr(target, part)
+    _check_call(name, target, options)
     found: Any = target(**options)
     if isinstance(found, (tuple, list)) and len(found) == 3:
         return _described(None, name, (found[0], found[1], found[2]))
@@ -92,6 +94,21 @@ def _from_callable(name: str, options: dict[str, Any]) -> Material:
         )
     parts = (train, getattr(found, "validation", None), getattr(found, "test", None))
     return _described(found, name, parts)
+
+
+def _check_call(name: str, target: Any, options: dict[str, Any]) -> None:
+    """Raise RecipeError where a callable cannot be called with the options."""
+    try:
+        taken = inspect.signature(target)
+    except (TypeError, ValueError):  # no function, or one that does not say what it takes
+        taken = None
+    try:
+        if taken is not None:
+            taken.bind(**options)
+    except TypeError as problem:
+        raise RecipeError(
+            f"recipe: expected `data.options` to be what {name} takes; {problem}. It takes {taken}."
+        ) from None
 
 
 def _described(source: Any, name: str, parts: tuple[Any, Any, Any]) -> Material:

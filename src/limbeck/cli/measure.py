@@ -8,18 +8,23 @@ from typing import Annotated, Literal
 import typer
 
 from limbeck.cli.arguments import (
-    MODEL_SPEC,
+    LAYERS,
+    ROWS,
+    ROWS_OF,
     AsJson,
     DataFolder,
+    DataName,
     Device,
+    Models,
     Overrides,
+    Part,
     RowsAtATime,
     Seed,
+    Tokenizer,
     Trust,
 )
 
 
-Split = Literal["validation", "test", "train"]
 Method = Literal["hull", "cells", "kmeans", "gaussian"]
 
 
@@ -31,32 +36,27 @@ def measure(
         ),
     ] = None,
     overrides: Overrides = None,
-    teacher: Annotated[
-        list[str] | None, typer.Option(help=f"{MODEL_SPEC}; again for several, which are ranked.")
-    ] = None,
-    student: Annotated[
-        list[str] | None, typer.Option(help="The same; several make a trajectory.")
-    ] = None,
-    data: Annotated[
-        str | None, typer.Option(help="A data set's name, a table of texts, a folder, .npz.")
-    ] = None,
+    teacher: Models = None,
+    student: Models = None,
+    data: DataName = None,
     folder: DataFolder = None,
-    tokenizer: Annotated[
-        Path | None, typer.Option(help="Folder of the tokenizer for texts. Default: the model's.")
-    ] = None,
-    split: Annotated[
-        Split | None,
-        typer.Option(help="The rows. Default: validation, or test where weights may know those."),
+    tokenizer: Tokenizer = None,
+    part: Annotated[
+        Part | None,
+        typer.Option(
+            "--set",
+            help=f"{ROWS_OF} Default: validation, or test where weights may know those.",
+        ),
     ] = None,
     layers: Annotated[
         list[str] | None,
-        typer.Option(help="NAME or teacher=NAME,student=NAME; again for a map of layers."),
+        typer.Option(help=f"{LAYERS} teacher=NAME,student=NAME where they differ."),
     ] = None,
     method: Annotated[Method, typer.Option(help="How the bits are estimated.")] = "hull",
     symbols: Annotated[
         int | None, typer.Option(min=2, help="Number of symbols, for cells and kmeans.")
     ] = None,
-    rows: Annotated[int | None, typer.Option(min=1, help="Use so many rows at most.")] = None,
+    rows: Annotated[int | None, typer.Option(min=1, help=f"{ROWS} Default: all.")] = None,
     batch_size: RowsAtATime = 256,
     seed: Seed = None,
     out: Annotated[
@@ -80,8 +80,8 @@ def measure(
         students=student or [],
         data=data,
         folder=folder,
-        tokenizer=tokenizer,
-        split=split,
+        tokenizer=None if tokenizer is None else Path(tokenizer),
+        split=part,
         layers=layers or [],
         seed=seed,
         trust=trust,

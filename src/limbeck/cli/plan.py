@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from limbeck.cli.arguments import AsJson
+from limbeck.cli.arguments import CONFIDENCE, DRAWS, LABELS, TOP, AsJson
 
 
 def plan(
@@ -16,10 +16,10 @@ def plan(
         typer.Option(help="Target: total variation from the teacher, mean over inputs, in (0, 1)."),
     ],
     inputs: Annotated[int | None, typer.Option(help="How many different inputs.")] = None,
-    labels: Annotated[int | None, typer.Option(help="How many labels.")] = None,
+    labels: Annotated[int | None, typer.Option(min=1, help=LABELS)] = None,
     confidence: Annotated[
         float | None,
-        typer.Option(help="Enough with this probability, such as 0.95. Default: in the mean."),
+        typer.Option(help=f"{CONFIDENCE} Default: enough in the mean."),
     ] = None,
     price: Annotated[
         list[str] | None,
@@ -61,12 +61,12 @@ def plan(
     ] = None,
     dimension: Annotated[int | None, typer.Option(help="Of that cube.")] = None,
     draws: Annotated[
-        int | None, typer.Option(help="Labels drawn at each visited input (you hold the weights).")
+        int | None, typer.Option(help=f"{DRAWS} Labels, where you hold the weights.")
     ] = None,
     unique: Annotated[
         float | None, typer.Option(help="Mean number of different ones among them, for the disk.")
     ] = None,
-    top: Annotated[int | None, typer.Option(help="Labels kept of a soft row.")] = None,
+    top: Annotated[int | None, typer.Option(min=0, help=TOP)] = None,
     tail_mass: Annotated[
         float | None, typer.Option(help="Mean probability outside of the --top labels.")
     ] = None,

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from limbeck.cli.arguments import AsJson
+from limbeck.cli.arguments import DRAWS, AsJson
 from limbeck.cli.collect import BaseUrl, Extra, Form, KeyName, Model, Rate, Retries, Timeout
 
 
@@ -21,9 +21,10 @@ def probe(
     model: Model,
     form: Form = "chat",
     prompt: Annotated[
-        str | None, typer.Option(help="What is asked; its next token should not be certain.")
+        str | None,
+        typer.Option("--ask", help="What is asked; its next token should not be certain."),
     ] = None,
-    draws: Annotated[int, typer.Option(help="For the test of draws, at least 2.")] = 32,
+    draws: Annotated[int, typer.Option(help=f"{DRAWS} At least 2.")] = 32,
     largest: Annotated[int, typer.Option(help="Where the search for the cap ends.")] = 2**17,
     extra: Extra = None,
     base_url: BaseUrl = None,

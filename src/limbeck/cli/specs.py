@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.checks import ArgumentError, nearest
-from limbeck.cli.facts import DATA_SETS
+from limbeck.cli.names import DATA_SETS
 from limbeck.cli.yaml_text import mapping_of, overridden
 
 

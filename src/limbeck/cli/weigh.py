@@ -7,10 +7,10 @@ from typing import Annotated, Literal
 
 import typer
 
-from limbeck.cli.arguments import AsJson, Device, Overrides, Seed
+from limbeck.cli.arguments import ROWS, AsJson, Device, Overrides, Seed
 
 
-Method = Literal["auto", "per_sample", "gram", "groups", "probes", "last_layer"]
+Gradients = Literal["auto", "per_sample", "gram", "groups", "probes", "last_layer"]
 HeldOut = Literal["validation", "none"]
 
 
@@ -20,10 +20,10 @@ def weigh(
         typer.Argument(metavar="RECIPE|RUN", help="A recipe, or the folder of a run made by one."),
     ],
     overrides: Overrides = None,
-    rows: Annotated[
-        int, typer.Option(min=8, help="Training rows to measure, and as many held-out ones.")
-    ] = 512,
-    method: Annotated[Method, typer.Option(help="How gradients of rows are taken.")] = "auto",
+    rows: Annotated[int, typer.Option(min=8, help=f"{ROWS} As many held-out ones beside.")] = 512,
+    gradients: Annotated[
+        Gradients, typer.Option(help="How gradients of single rows are taken.")
+    ] = "auto",
     no_curvature: Annotated[
         bool,
         typer.Option("--no-curvature", help="Leave out the plateau of the loss: sooner done."),
@@ -47,7 +47,7 @@ def weigh(
         recipe=recipe,
         overrides=overrides or [],
         rows=rows,
-        method=method,
+        method=gradients,
         curvature=not no_curvature,
         held_out=held_out == "validation",
         seed=seed,

@@ -7,5 +7,9 @@ from limbeck.report.comparison import (
     mean_estimate as mean_estimate,
     paired_difference as paired_difference,
 )
-from limbeck.report.html import render as render, write_report as write_report
+from limbeck.report.html import (
+    render as render,
+    write_report as write_report,
+    write_study as write_study,
+)
 from limbeck.report.reading import Study as Study, read_study as read_study

@@ -30,7 +30,7 @@ ATOMS = {
 _LONGEST = 28  # letters of a label
 _A_LETTER = 0.075  # inches
 _MAPPED = ("unique_teacher", "redundant")
-_SETTINGS: dict[Any, Any] = {
+SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "limbeck measurement",
     "font.family": "sans-serif",
@@ -51,68 +51,104 @@ def figures_of(record: Mapping[str, Any]) -> dict[str, str]:
         whiskers are the 95 % intervals, and an atom that is not resolved has only its interval.
     """
     entries: Sequence[Entry] = record["entries"]
+    drawings = {"atoms": atoms_svg, "trajectory": trajectory_svg, "layers": layers_svg}
+    return {f"{name}.svg": drawings[name](entries) for name in drawn_of(entries)}
+
+
+def drawn_of(entries: Sequence[Entry]) -> list[str]:
+    """Return which figures a measurement has: "atoms", and "trajectory" or "layers"."""
     teachers, students, ours, theirs = (
         list(dict.fromkeys(entry[name] for entry in entries))
         for name in ("teacher", "student", "teacher_layer", "student_layer")
     )
-    found = {"atoms.svg": atoms_svg(entries)}
+    found = ["atoms"]
     if len(teachers) == 1 and len(students) == len(entries) > 1:
-        found["trajectory.svg"] = trajectory_svg(entries)
+        found.append("trajectory")
     if len(teachers) == len(students) == 1 and len(ours) * len(theirs) > 1:
-        found["layers.svg"] = layers_svg(entries)
+        found.append("layers")
     return found
 
 
 def atoms_svg(entries: Sequence[Entry]) -> str:
     """Draw a stacked bar an entry, with an interval at the end of each part."""
+    with mpl.rc_context(SETTINGS):
+        return _svg(atoms_figure(entries))
+
+
+def atoms_figure(entries: Sequence[Entry]) -> Figure:
+    """Return the figure of :func:`atoms_svg`, drawn with the settings in force."""
     names = _names(entries)
     width = 5.5 + _A_LETTER * max(map(len, names))
-    with mpl.rc_context(_SETTINGS):
-        figure = Figure(figsize=(width, 1.3 + 0.5 * len(entries)), layout="constrained")
-        axes = figure.subplots()
-        for place, entry in enumerate(entries):
-            _bar(axes, place, entry["estimate"], named=place == 0)
-        axes.set_yticks(range(len(entries)), [_plain(name) for name in names])
-        axes.set_ylim(len(entries) - 0.4, -0.6)
-        axes.set_xlim(left=0.0)
-        axes.set_xlabel(f"information about the targets [bits], n = {_rows(entries)}")
-        _dress(axes, "x")
-        figure.legend(loc="outside upper center", ncols=2, frameon=False)
-        return _svg(figure)
+    figure = Figure(figsize=(width, 1.3 + 0.5 * len(entries)), layout="constrained")
+    axes = figure.subplots()
+    for place, entry in enumerate(entries):
+        _bar(axes, place, entry["estimate"], named=place == 0)
+    axes.set_yticks(range(len(entries)), [_plain(name) for name in names])
+    axes.set_ylim(len(entries) - 0.4, -0.6)
+    axes.set_xlim(left=0.0)
+    axes.set_xlabel(f"information about the targets [bits], n = {_rows(entries)}")
+    _dress(axes, "x")
+    figure.legend(loc="outside upper center", ncols=2, frameon=False)
+    return figure
 
 
 def trajectory_svg(entries: Sequence[Entry]) -> str:
     """Draw distilled and distillable bits over students, in the order given."""
+    with mpl.rc_context(SETTINGS):
+        return _svg(trajectory_figure(entries))
+
+
+def trajectory_figure(entries: Sequence[Entry]) -> Figure:
+    """Return the figure of :func:`trajectory_svg`, drawn with the settings in force.
+
+    The shade reaches up to what shuffled targets give to distillable bits: there nothing is told
+    from chance.
+    """
     labels = [str(entry["student"]) for entry in entries]
     numbers = [float(label) if re.fullmatch(r"\d+(\.\d+)?", label) else None for label in labels]
     known = [number for number in numbers if number is not None]
     is_time = len(known) == len(labels) and known == sorted(known)
     places = known if is_time else [float(place) for place in range(len(labels))]
-    with mpl.rc_context(_SETTINGS):
-        figure = Figure(figsize=(6.4, 3.6), layout="constrained")
-        axes = figure.subplots()
-        for name, (text, colour) in ATOMS.items():
-            if name != "synergistic":
-                _line(axes, places, [entry["estimate"][name] for entry in entries], text, colour)
-        top = entries[0]["estimate"]["mutual_teacher"]["value"]
-        axes.axhline(
-            top, color="black", linewidth=0.8, linestyle=":", label="all that the teacher knows"
+    figure = Figure(figsize=(6.4, 3.6), layout="constrained")
+    axes = figure.subplots()
+    for name, (text, colour) in ATOMS.items():
+        if name != "synergistic":
+            _line(axes, places, [entry["estimate"][name] for entry in entries], text, colour)
+    top = entries[0]["estimate"]["mutual_teacher"]["value"]
+    axes.axhline(
+        top, color="black", linewidth=0.8, linestyle=":", label="all that the teacher knows"
+    )
+    chance = [entry["estimate"].get("null", {}).get("unique_teacher") for entry in entries]
+    if None not in chance:
+        axes.fill_between(
+            places,
+            chance,
+            color="#999999",
+            alpha=0.3,
+            linewidth=0,
+            label="distillable with shuffled targets (95 %)",
         )
-        if is_time:
-            axes.xaxis.set_major_locator(MaxNLocator(integer=all(p == int(p) for p in places)))
-        else:
-            shown = [_plain(_short(label)) for label in labels]
-            axes.set_xticks(places, shown, rotation=20, ha="right")
-        axes.set_xlabel("checkpoint" if is_time else "student")
-        axes.set_ylabel("information [bits]")
-        axes.set_ylim(bottom=0.0, top=1.05 * axes.get_ylim()[1])
-        _dress(axes, "y")
-        figure.legend(loc="outside upper center", ncols=2, frameon=False)
-        return _svg(figure)
+    if is_time:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=all(p == int(p) for p in places)))
+    else:
+        shown = [_plain(_short(label)) for label in labels]
+        axes.set_xticks(places, shown, rotation=20, ha="right")
+    axes.set_xlabel("checkpoint" if is_time else "student")
+    axes.set_ylabel("information [bits]")
+    axes.set_ylim(bottom=0.0, top=1.05 * axes.get_ylim()[1])
+    _dress(axes, "y")
+    figure.legend(loc="outside upper center", ncols=2, frameon=False)
+    return figure
 
 
 def layers_svg(entries: Sequence[Entry]) -> str:
     """Draw distillable and distilled bits of every pair of layers."""
+    with mpl.rc_context(SETTINGS):
+        return _svg(layers_figure(entries))
+
+
+def layers_figure(entries: Sequence[Entry]) -> Figure:
+    """Return the figure of :func:`layers_svg`, drawn with the settings in force."""
     ours, theirs = (
         list(dict.fromkeys(entry[name] for entry in entries))
         for name in ("teacher_layer", "student_layer")
@@ -123,17 +159,16 @@ def layers_svg(entries: Sequence[Entry]) -> str:
     }
     aside = _A_LETTER * max(len(_short(name)) for name in ours)
     size = (2.4 + aside + 2.3 * max(len(theirs), 2), 2.2 + 0.6 * len(ours))
-    with mpl.rc_context(_SETTINGS):
-        figure = Figure(figsize=size, layout="constrained")
-        panels = figure.subplots(1, 2, sharey=True)
-        for axes, atom in zip(panels, _MAPPED, strict=True):
-            _panel(figure, axes, cells, (len(ours), len(theirs)), atom)
-            axes.set_xticks(range(len(theirs)), [_plain(_short(name)) for name in theirs])
-            axes.tick_params(axis="x", rotation=20)
-            axes.set_xlabel("the student's layer")
-        panels[0].set_yticks(range(len(ours)), [_plain(_short(name)) for name in ours])
-        panels[0].set_ylabel("the teacher's layer")
-        return _svg(figure)
+    figure = Figure(figsize=size, layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True)
+    for axes, atom in zip(panels, _MAPPED, strict=True):
+        _panel(figure, axes, cells, (len(ours), len(theirs)), atom)
+        axes.set_xticks(range(len(theirs)), [_plain(_short(name)) for name in theirs])
+        axes.tick_params(axis="x", rotation=20)
+        axes.set_xlabel("the student's layer")
+    panels[0].set_yticks(range(len(ours)), [_plain(_short(name)) for name in ours])
+    panels[0].set_ylabel("the teacher's layer")
+    return figure
 
 
 def _bar(axes: Axes, place: int, estimate: Mapping[str, Any], *, named: bool) -> None:

@@ -2,59 +2,105 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from functools import partial
 from typing import Any
 
-from markupsafe import Markup
+from matplotlib.figure import Figure
 
-from limbeck.checks import DataError
-from limbeck.report.atoms import atoms_svg
+from limbeck.report import atoms
+from limbeck.report.pictures import Palette, Picture
 
 
-MEASURED = "measurement"  # folder beside the runs
-FILE_NAME = "measurement.json"
+MEASURED = "measurement"  # folder beside the runs that a demo writes to
 _COLUMNS = ("unique_teacher", "redundant", "unique_student")
+_DRAWINGS = {
+    "atoms": ("What teacher and student know about the targets", atoms.atoms_figure),
+    "trajectory": ("Distilled and distillable bits over students", atoms.trajectory_figure),
+    "layers": ("Distillable and distilled bits by layers", atoms.layers_figure),
+}
 
 
-def read_measurement(folder: Path) -> dict[str, Any] | None:
-    """Return what ``limbeck.measure`` saved in a folder of runs, None if nothing.
+def section(record: Mapping[str, Any], place: str = "", suffix: str = "") -> dict[str, Any]:
+    """Return rows, figures and warnings for the template; numbers are words already.
 
-    Raises:
-        DataError: If the file is no measurement.
+    Args:
+        record: A measurement, as ``measurement.json`` has it.
+        place: The folder it lies in.
+        suffix: Put behind the names of its figures, to tell them from others'.
     """
-    path = folder / MEASURED / FILE_NAME
-    if not path.is_file():
-        return None
-    try:
-        found = json.loads(path.read_text("utf8"))
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}: expected JSON; {error}. Measure again.") from error
-    if not isinstance(found, dict) or found.get("kind") != "measurement":
-        raise DataError(f"{path}: expected a measurement of limbeck. Measure again.")
-    return found
-
-
-def section(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return rows, figure, and warnings for the template; numbers are words already."""
     entries = record["entries"]
     first = entries[0]["estimate"]
     return {
+        "place": place,
         "rows": [
             {
-                "name": entry["student"],
+                "name": _name(entry, entries),
                 "cells": [_bits(entry["estimate"][name]) for name in _COLUMNS],
-                "verdict": entry["estimate"]["verdict"],
-                "gap": _gap(record.get("cross_entropy", {}), entry),
+                "null": _chance(entry["estimate"]),
+                "verdict": entry.get("verdict", entry["estimate"]["verdict"]),
+                "gap": _gap(entry.get("gap")),
             }
             for entry in entries
         ],
         "teacher": _bits(first["mutual_teacher"]),
         "rows_used": first["unique_teacher"]["n"],
-        "svg": Markup(_inline(atoms_svg(entries))),  # drawn here, labels escaped by matplotlib
+        "figures": [_figure(kind, entries, suffix) for kind in atoms.drawn_of(entries)],
         "warnings": [_sentence(text) for text in [*record["warnings"], *_warnings(entries)]],
     }
+
+
+def _figure(kind: str, entries: Sequence[Mapping[str, Any]], suffix: str) -> dict[str, Any]:
+    title, draw = _DRAWINGS[kind]
+    picture = Picture(
+        f"{kind}{suffix}",
+        f"{title}: {', '.join(_name(entry, entries) for entry in entries)}",
+        partial(_drawn, draw, entries),
+        settings=lambda _: {**atoms.SETTINGS, "pdf.fonttype": 42},
+        keeps_colours=True,
+    )
+    return {
+        "title": title,
+        "unit": "bits",
+        "picture": picture,
+        "columns": ["Student", "Information", "Value", "from", "to", "Shuffled (95 %)"],
+        "rows": [
+            [_name(entry, entries), text, *_atom(entry["estimate"], name)]
+            for entry in entries
+            for name, (text, _) in atoms.ATOMS.items()
+        ],
+    }
+
+
+def _drawn(draw: Any, entries: Sequence[Mapping[str, Any]], _: Palette) -> Figure:
+    return draw(entries)
+
+
+def _atom(estimate: Mapping[str, Any], name: str) -> list[str]:
+    """Return an atom's value, ends and what shuffled targets give [bits]."""
+    atom, chance = estimate[name], estimate.get("null", {}).get(name)
+    value = "unresolved" if atom["status"] == "unresolved" else f"{atom['value']:.3f}"
+    ends = [f"{atom[end]:.3f}" for end in ("lower", "upper")]
+    return [value, *ends, "" if chance is None else f"{chance:.3f}"]
+
+
+def _chance(estimate: Mapping[str, Any]) -> str:
+    """Return how many distillable bits shuffled targets give, 95 % of the time at most."""
+    found = estimate.get("null", {}).get("unique_teacher")
+    return "" if found is None else f"{found:.2f}"
+
+
+def _name(entry: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> str:
+    """Return the student's name, with the layers where these are what differs."""
+    alike = [other for other in entries if other["student"] == entry["student"]]
+    if len(alike) == 1:
+        return str(entry["student"])
+    told = [
+        f"{key.replace('_', ' ')} {entry[key]}"
+        for key in ("teacher", "teacher_layer", "student_layer")
+        if len({str(other[key]) for other in alike}) > 1
+    ]
+    return ", ".join([str(entry["student"]), *told])
 
 
 def _warnings(entries: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -70,10 +116,11 @@ def _warnings(entries: Sequence[Mapping[str, Any]]) -> list[str]:
     return [*for_all, *named]
 
 
-def _gap(found: Mapping[str, Any], entry: Mapping[str, Any]) -> str:
-    """Return the student's cross-entropy less the teacher's, by their own scores [bits]."""
-    ours, theirs = (found.get(side, {}).get(entry[side]) for side in ("student", "teacher"))
-    return "" if ours is None or theirs is None else f"{ours['value'] - theirs['value']:+.2f}"
+def _gap(found: Mapping[str, Any] | None) -> tuple[str, str]:
+    """Return the student's cross-entropy less the teacher's, by their own scores, and its ends."""
+    if found is None:
+        return "", ""
+    return f"{found['value']:+.2f}", f"{found['lower']:+.2f} to {found['upper']:+.2f}"
 
 
 def _sentence(text: str) -> str:
@@ -85,8 +132,3 @@ def _bits(estimate: Mapping[str, Any]) -> tuple[str, str]:
     ends = f"{estimate['lower']:.2f} to {estimate['upper']:.2f}"
     value = "unresolved" if estimate["status"] == "unresolved" else f"{estimate['value']:.2f}"
     return value, ends
-
-
-def _inline(svg: str) -> str:
-    """Return an SVG document as an element."""
-    return svg[svg.index("<svg") :]

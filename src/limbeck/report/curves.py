@@ -1,37 +1,21 @@
-"""Curves over epochs as inline SVG that takes its colours from the page."""
+"""Curves over epochs, of every group in one panel or each in its own."""
 
 from __future__ import annotations
 
-import io
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-import matplotlib as mpl
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from limbeck.record import RunRecord
+from limbeck.report.pictures import SERIES, Palette, Picture, plain
 
 
-SERIES = 8  # colours that the page defines as --series-0 ...
 _STYLES = ("-", "--", "-.", ":", (0, (6, 1.5)), (0, (1, 1)), (0, (4, 1, 1, 1, 1, 1)), (0, (9, 3)))
-_INK, _GRID = "#010203", "#040506"  # stand-ins, replaced by the page's own colours
-_SETTINGS: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "font.family": "sans-serif",
-    "font.size": 9.0,
-    "axes.edgecolor": _GRID,
-    "axes.labelcolor": _INK,
-    "text.color": _INK,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
-    "grid.color": _GRID,
-    "path.simplify": True,
-}
 
 
 @dataclass(frozen=True)
@@ -55,12 +39,25 @@ class Band:
 
 @dataclass(frozen=True)
 class Curve:
-    """One figure: a quantity over epochs, for each group that recorded it."""
+    """One figure: a quantity over epochs, for each group that recorded it.
+
+    Attributes:
+        key: Its name among the figures.
+        title: What stands above it on the page.
+        unit: Of the axis of the values.
+        bands: One a group.
+        axis: What is said beside that axis where no title stands above; the unit if empty.
+    """
 
     key: str
     title: str
     unit: str
     bands: list[Band]
+    axis: str = ""
+
+    def beside(self, palette: Palette) -> str:
+        """Return what is said beside the axis of the values."""
+        return self.axis if palette.on_paper and self.axis else self.unit
 
 
 def bands_of(groups: Mapping[str, Sequence[RunRecord]], key: str) -> list[Band]:
@@ -88,15 +85,15 @@ def bands_of(groups: Mapping[str, Sequence[RunRecord]], key: str) -> list[Band]:
     return found
 
 
-def curve_svg(
+def curve_picture(
     curve: Curve,
     colours: Mapping[str, int],
     *,
     scale: float = 1.0,
     along: str = "epoch",
     limits: tuple[float, float] | None = None,
-) -> str:
-    """Draw a curve of every group in one panel.
+) -> Picture:
+    """Return the figure of a curve of every group in one panel.
 
     Args:
         curve: What to draw.
@@ -105,81 +102,83 @@ def curve_svg(
         scale: Factor of the values, such as 100 for percent.
         along: What the numbers called epochs are.
         limits: Ends of the axis of the values; None lets the values decide.
-
-    Returns:
-        An ``<svg>`` element without size, metadata or addresses, its ids those of this figure.
     """
-    with mpl.rc_context({**_SETTINGS, "svg.hashsalt": f"limbeck {curve.key}"}):
+
+    def draw(palette: Palette) -> Figure:
         figure = Figure(figsize=(4.6, 2.9), layout="constrained")
         axes = figure.subplots()
         for band in curve.bands:
-            _draw(axes, band, colours[band.name], scale)
-        _dress(axes, curve.unit, along)
+            _draw(axes, band, colours[band.name], scale, palette)
+        dress(axes, curve.beside(palette), along)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
         if limits is not None:
             axes.set_ylim(*limits)
-        return _inline(figure, curve)
+        if palette.on_paper and len(curve.bands) > 1:
+            add_legend(figure, {band.name: colours[band.name] for band in curve.bands}, palette)
+        return figure
+
+    return Picture(curve.key, _named(curve), draw)
 
 
-def panels_svg(curve: Curve, colours: Mapping[str, int]) -> str:
-    """Draw each group's curve in a panel of its own, for quantities on different scales."""
-    with mpl.rc_context({**_SETTINGS, "svg.hashsalt": f"limbeck {curve.key}"}):
-        figure = Figure(figsize=(4.6, 2.9 if len(curve.bands) < 3 else 4.6), layout="constrained")
+def panels_picture(curve: Curve, colours: Mapping[str, int]) -> Picture:
+    """Return the figure with a panel a group, for quantities on different scales."""
+
+    def draw(palette: Palette) -> Figure:
         columns = min(len(curve.bands), 2)
         rows = -(-len(curve.bands) // columns)
+        figure = Figure(figsize=(4.6, 2.9 if rows == 1 else 2.3 * rows), layout="constrained")
         grid = figure.subplots(rows, columns, squeeze=False)
         for axes, band in zip(grid.flat, curve.bands, strict=False):
-            _draw(axes, band, colours[band.name], 1.0)
-            axes.set_title(_plain(band.name), fontsize=9)
-            _dress(axes, curve.unit if axes in grid[:, 0] else "")
+            _draw(axes, band, colours[band.name], 1.0, palette)
+            axes.set_title(plain(band.name), fontsize=9)
+            dress(axes, curve.beside(palette) if axes in grid[:, 0] else "", "epoch")
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
         for axes in list(grid.flat)[len(curve.bands) :]:
             axes.set_visible(False)
-        return _inline(figure, curve)
+        return figure
+
+    return Picture(curve.key, _named(curve), draw)
 
 
-def _draw(axes: Axes, band: Band, colour: int, scale: float) -> None:
-    mean, lower, upper = ([scale * v for v in part] for part in (band.mean, band.lower, band.upper))
-    shade = _series(colour)
-    axes.fill_between(band.epochs, lower, upper, color=shade, alpha=0.16, linewidth=0)
-    style, marker = _STYLES[colour % SERIES], "o" if len(band.epochs) == 1 else None
-    axes.plot(band.epochs, mean, color=shade, linestyle=style, linewidth=1.8, marker=marker)
+def renamed(curve: Curve, titles: Mapping[str, str]) -> Curve:
+    """Return the curve with its bands under the groups' titles."""
+    return replace(curve, bands=[replace(band, name=titles[band.name]) for band in curve.bands])
 
 
-def _dress(axes: Axes, unit: str, along: str = "epoch") -> None:
+def style(number: int) -> Any:
+    """Return the dashes of a group's line: colour is never the only sign."""
+    return _STYLES[number % SERIES]
+
+
+def dress(axes: Axes, unit: str, along: str) -> None:
+    """Label a panel and give it the look of all others."""
     axes.set_xlabel(along)
     if unit:
         axes.set_ylabel(unit)
     axes.grid(visible=True, linewidth=0.5)
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(length=0)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
 
 
-def _series(number: int) -> str:
-    return f"#0a0b{16 + number % SERIES:02x}"
+def add_legend(figure: Figure, colours: Mapping[str, int], palette: Palette) -> None:
+    """Name the groups below a figure that stands alone."""
+    handles = [
+        Line2D(
+            [], [], color=palette.of(number), linestyle=style(number), linewidth=1.8,
+            label=plain(name) if not name.startswith("_") else f" {plain(name)}",  # else left out
+        )
+        for name, number in colours.items()
+    ]  # fmt: skip
+    figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize=8)
 
 
-def _plain(text: str) -> str:
-    return text.replace("$", r"\$")  # a name is not mathematics
+def _named(curve: Curve) -> str:
+    return f"{curve.title}: {', '.join(band.name for band in curve.bands)}"
 
 
-def _inline(figure: Figure, curve: Curve) -> str:
-    figure.patch.set_visible(False)
-    for axes in figure.axes:
-        axes.patch.set_visible(False)
-    buffer = io.StringIO()
-    FigureCanvasSVG(figure).print_svg(
-        buffer, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    )
-    text = buffer.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", text, count=1)
-    text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
-    prefix = re.sub(r"\W+", "-", curve.key)
-    text = re.sub(r'\bid="', f'id="{prefix}-', text)
-    text = re.sub(r'href="#', f'href="#{prefix}-', text)
-    text = text.replace("url(#", f"url(#{prefix}-")
-    text = text.replace(_INK, "currentColor").replace(_GRID, "var(--grid)")
-    for number in range(SERIES):
-        text = text.replace(_series(number), f"var(--series-{number})")
-    return text.replace("<svg", '<svg aria-hidden="true" focusable="false"', 1).strip()
+def _draw(axes: Axes, band: Band, colour: int, scale: float, palette: Palette) -> None:
+    mean, lower, upper = ([scale * v for v in part] for part in (band.mean, band.lower, band.upper))
+    shade = palette.of(colour)
+    axes.fill_between(band.epochs, lower, upper, color=shade, alpha=0.16, linewidth=0)
+    marker = "o" if len(band.epochs) == 1 else None
+    axes.plot(band.epochs, mean, color=shade, linestyle=style(colour), linewidth=1.8, marker=marker)

@@ -12,7 +12,7 @@ from limbeck.record import RunRecord
 from limbeck.report import sentences
 from limbeck.report.comparison import Comparison, paired_difference, values_of
 from limbeck.report.forecast_file import Entry, Gain, Outcome, Saved
-from limbeck.report.intervals import Interval, Pair, pairs_svg
+from limbeck.report.intervals import Interval, Pair, pairs_picture
 
 
 class _Kind(NamedTuple):
@@ -27,6 +27,7 @@ _KINDS: dict[Outcome, _Kind] = {
     "cross_entropy": _Kind("Cross-entropy", "bits", 2, -1.0 / math.log(2.0)),
 }
 _MARKS = {"helps": "better", "harms": "worse", "cannot tell": "inconclusive"}
+COLUMNS = ("Method", "Gain", "Forecast", "from", "to", "Came", "from", "to")
 Groups = Mapping[str, Sequence[RunRecord]]
 
 
@@ -77,7 +78,7 @@ def section(
         ],
         "came": [_sentence(one) for one in came],
         "figures": _figures(came),
-        "data": [_data(one) for one in came],
+        "data": [_data(one) for one in came if one.gain.status == "unresolved"],
     }
 
 
@@ -242,7 +243,17 @@ def _figures(came: Sequence[Came]) -> list[dict[str, Any]]:
         ]
         if pairs:
             title = f"Gain in {kind.title.lower()} over the control"
-            found.append({"title": title, "unit": kind.unit, "svg": pairs_svg(pairs, kind.unit)})
+            picture = pairs_picture(pairs, kind.unit, name=f"forecast {outcome}", title=title)
+            rows = [_data(one) for one in came if one.outcome == outcome]
+            found.append(
+                {
+                    "title": title,
+                    "unit": kind.unit,
+                    "picture": picture,
+                    "columns": COLUMNS,
+                    "rows": rows,
+                }
+            )
     return found
 
 

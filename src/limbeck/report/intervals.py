@@ -1,4 +1,4 @@
-"""Intervals in pairs, one above the other, around a line at zero; inline SVG."""
+"""Intervals in pairs, one above the other, around a line at zero: inline SVG, and for papers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from markupsafe import Markup
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+
+from limbeck.report.pictures import Palette, Picture, label, plain
 
 
 WIDTH, LEFT, RIGHT = 460.0, 76.0, 14.0  # of the drawing, of its words, of its margin
@@ -33,12 +36,48 @@ class Pair(NamedTuple):
     second: Interval
 
 
-def pairs_svg(pairs: Sequence[Pair], unit: str) -> Markup:
+def pairs_picture(pairs: Sequence[Pair], unit: str, *, name: str, title: str) -> Picture:
+    """Return the figure of pairs of intervals: on the page as :func:`pairs_svg` draws it."""
+    drawn = pairs_svg(pairs, unit, title=title)
+    return Picture(name, title, lambda palette: _figure(pairs, unit, palette), drawn=drawn)
+
+
+def _figure(pairs: Sequence[Pair], unit: str, palette: Palette) -> Figure:
+    """Draw the same intervals with matplotlib."""
+    figure = Figure(figsize=(4.6, 0.9 + 0.75 * len(pairs)), layout="constrained")
+    axes = figure.subplots()
+    ends, names = _ends(pairs), []
+    for place, pair in enumerate(pairs):
+        names.append((3 * place - 0.85, plain(pair.title)))
+        for row, (one, (colour, _)) in enumerate(zip(pair[1:], _STYLES, strict=True)):
+            y, shade = 3 * place + row, palette.of(int(colour))
+            reach = [min(max(end, ends[0]), ends[1]) for end in (one.lower, one.upper)]
+            axes.plot(reach, [y, y], color=shade, linewidth=2, linestyle="--" if row else "-")
+            caps = [end for end in (one.lower, one.upper) if math.isfinite(end)]
+            axes.plot(caps, [y] * len(caps), "|", color=shade, markersize=8, markeredgewidth=2)
+            if one.value is not None:
+                axes.plot([one.value], [y], "o", color=shade, markersize=5)
+            names.append((y, plain(one.name)))
+    axes.axvline(0.0, color=palette.ink, linewidth=0.8)
+    axes.set_xlim(*ends)
+    axes.set_ylim(3 * len(pairs) - 1.4, -1.3)
+    axes.set_yticks([y for y, _ in names], [name for _, name in names])
+    for text in axes.get_yticklabels()[::3]:
+        text.set_fontweight("bold")
+    axes.set_xlabel(unit)
+    axes.grid(visible=True, axis="x", linewidth=0.5)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(length=0)
+    return figure
+
+
+def pairs_svg(pairs: Sequence[Pair], unit: str, *, title: str = "Intervals") -> Markup:
     """Draw pairs of intervals on one axis that holds zero.
 
     Args:
         pairs: At least one.
         unit: What the axis counts.
+        title: What it shows, for who cannot see it.
 
     Returns:
         An ``<svg>`` element in the page's colours, without ids; an infinite end runs to the edge
@@ -54,9 +93,10 @@ def pairs_svg(pairs: Sequence[Pair], unit: str) -> Markup:
         for row, (one, (colour, dashes)) in enumerate(zip(pair[1:], _STYLES, strict=True)):
             parts.append(_interval(one, ends, top + _TITLE + (row + 0.5) * _LINE, colour, dashes))
     return Markup(
-        '<svg viewBox="0 0 {} {}" aria-hidden="true" focusable="false" font-size="12" '
-        'fill="currentColor">\n{}\n</svg>'
-    ).format(_number(WIDTH), _number(height + _AXIS), Markup("\n").join(parts))
+        '<svg {} viewBox="0 0 {} {}" font-size="12" fill="currentColor">\n{}\n</svg>'
+    ).format(
+        Markup(label(title)), _number(WIDTH), _number(height + _AXIS), Markup("\n").join(parts)
+    )
 
 
 def _ends(pairs: Sequence[Pair]) -> tuple[float, float]:

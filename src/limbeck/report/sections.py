@@ -101,6 +101,8 @@ def _flat(settings: Mapping[str, Any], before: str = "") -> dict[str, str]:
         name = f"{before}{key}"
         if isinstance(value, Mapping):
             found |= _flat(value, f"{name}.")
+        elif isinstance(value, (list, tuple)) and any(isinstance(one, Mapping) for one in value):
+            found |= _flat({str(at): one for at, one in enumerate(value)}, f"{name}.")
         elif isinstance(value, (list, tuple)):
             found[name] = ", ".join(map(str, value))
         else:

@@ -9,11 +9,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from markupsafe import Markup
-
 from limbeck.record import RunRecord
 from limbeck.report import sentences
-from limbeck.report.curves import SERIES, Band, Curve, curve_svg
+from limbeck.report.curves import Band, Curve, curve_picture
+from limbeck.report.pictures import SERIES, Picture
 
 
 SAME_AS_LABELS = 0.05  # tr_hh / tr_gg below this: the teacher says what the labels say
@@ -21,6 +20,7 @@ FREEZE_WIDTH = 0.3  # of the interval, where the run does not name its own
 POINTS = 240  # of a curve at most
 RACED = {"none": "no distillation", "published": "the published weight", "measured": "measured"}
 Row = Mapping[str, float | int]
+_COLUMNS = ("step", "weight", "measured", "lower", "upper")
 
 
 def section(
@@ -55,7 +55,14 @@ def section(
     figures = [
         {
             "title": _label(titles[name], record.seed),
-            "svg": Markup(_svg(at, colours[name], known(record.weighing))),  # our own drawing
+            "unit": "",
+            "picture": _picture(
+                at, _label(titles[name], record.seed), colours[name], known(record.weighing)
+            ),
+            "columns": _COLUMNS,
+            "rows": [
+                [f"{row[one]:.6g}" for one in _COLUMNS] for row in _thinned(known(record.weighing))
+            ],
         }
         for at, (name, record) in enumerate(_firsts(runs))
     ]
@@ -65,8 +72,7 @@ def section(
 
 def known(history: Sequence[Row]) -> list[Row]:
     """Return the measurements with a weight and an interval that are finite numbers."""
-    names = ("step", "weight", "measured", "lower", "upper")
-    return [row for row in history if all(_is_number(row.get(name)) for name in names)]
+    return [row for row in history if all(_is_number(row.get(name)) for name in _COLUMNS)]
 
 
 def diagnosis(row: Row, freeze_width: float | None = FREEZE_WIDTH) -> str:
@@ -119,16 +125,20 @@ def _firsts(runs: Sequence[tuple[str, RunRecord]]) -> list[tuple[str, RunRecord]
     return list(found.items())
 
 
-def _svg(at: int, colour: int, history: Sequence[Row]) -> str:
-    stride = max(1, math.ceil(len(history) / POINTS))
-    shown = list(history[::stride])
-    if shown[-1] is not history[-1]:
-        shown.append(history[-1])
+def _picture(at: int, label: str, colour: int, history: Sequence[Row]) -> Picture:
+    shown = _thinned(history)
     columns = {name: [float(row[name]) for row in shown] for name in ("weight", "lower", "upper")}
     steps = [int(row["step"]) for row in shown]
     band = Band("weight", steps, columns["weight"], columns["lower"], columns["upper"])
-    curve = Curve(f"measured weight {at}", "Measured weight", "distillation weight", [band])
-    return curve_svg(curve, {"weight": colour % SERIES}, along="step", limits=(0.0, 1.0))
+    title = f"Distillation weight over steps, {label}"
+    curve = Curve(f"measured weight {at}", title, "distillation weight", [band])
+    return curve_picture(curve, {"weight": colour % SERIES}, along="step", limits=(0.0, 1.0))
+
+
+def _thinned(history: Sequence[Row]) -> list[Row]:
+    """Return evenly spaced measurements, the last among them."""
+    shown = list(history[:: max(1, math.ceil(len(history) / POINTS))])
+    return shown if shown[-1] is history[-1] else [*shown, history[-1]]
 
 
 def _row(name: str, record: RunRecord) -> dict[str, Any]:

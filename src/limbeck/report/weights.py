@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 FIGURES = ("weights.svg",)
 # Colours of Okabe and Ito, which people who confuse red and green can tell apart.
 ONE_STEP, LONG_RUN, IN_USE = "#0072B2", "#E69F00", "#009E73"
-_SETTINGS: dict[Any, Any] = {
+SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "limbeck weights",
     "font.family": "sans-serif",
@@ -45,33 +45,36 @@ def weights_svg(record: Mapping[str, Any]) -> str:
     bias of the long run as that share. The shade is the 95 % interval of the weight that is lowest
     there; it has a line only where the weight is resolved.
     """
+    with mpl.rc_context(SETTINGS):
+        return _svg(weights_figure(record))
+
+
+def weights_figure(record: Mapping[str, Any]) -> Figure:
+    """Return the figure of :func:`weights_svg`, drawn with the settings in force."""
     grid, advice = record["grid"], record["advice"]
     weights = [one["weight"] for one in grid]
     once = [one["noise_left"] + one["bias_one_step"] for one in grid]
     lasting, unit, floor = _long_run(grid, advice)
-    with mpl.rc_context(_SETTINGS):
-        figure = Figure(figsize=(7.2, 3.4), layout="constrained")
-        left, right = figure.subplots(1, 2)
-        _panel(left, weights, once, ONE_STEP, advice["one_step"], 1.0)
-        left.set_title("one step", fontsize=9)
-        left.set_ylabel("squared error of the gradient\n[share of plain SGD's]")
-        estimate = advice[record["advised"]]
-        _panel(right, weights, lasting, LONG_RUN, estimate, floor)
-        steps = advice["settings"]["horizon"]
-        right.set_title(
-            "long run" if steps is None or unit == "nats" else f"{steps} steps", fontsize=9
-        )
-        right.set_ylabel(
-            "plateau above the least training loss [nats]"
-            if unit == "nats"
-            else "noise and lasting bias\n[share of plain SGD's]"
-        )
-        for axes in (left, right):
-            if record["weight_in_use"] is not None:
-                axes.axvline(record["weight_in_use"], color=IN_USE, linestyle="--", linewidth=1.0)
-            _dress(axes)
-        _legend(figure, record["weight_in_use"] is not None)
-        return _svg(figure)
+    figure = Figure(figsize=(7.2, 3.4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    _panel(left, weights, once, ONE_STEP, advice["one_step"], 1.0)
+    left.set_title("one step", fontsize=9)
+    left.set_ylabel("squared error of the gradient\n[share of plain SGD's]")
+    estimate = advice[record["advised"]]
+    _panel(right, weights, lasting, LONG_RUN, estimate, floor)
+    steps = advice["settings"]["horizon"]
+    right.set_title("long run" if steps is None or unit == "nats" else f"{steps} steps", fontsize=9)
+    right.set_ylabel(
+        "plateau above the least training loss [nats]"
+        if unit == "nats"
+        else "noise and lasting bias\n[share of plain SGD's]"
+    )
+    for axes in (left, right):
+        if record["weight_in_use"] is not None:
+            axes.axvline(record["weight_in_use"], color=IN_USE, linestyle="--", linewidth=1.0)
+        _dress(axes)
+    _legend(figure, record["weight_in_use"] is not None)
+    return figure
 
 
 def _long_run(

@@ -3,25 +3,40 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
-import io
 import json
+import math
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from limbeck.capture import call, evaluated, floating_type, in_type, logits_of
-from limbeck.checks import DataError, LayerError, ModelError, check_between, check_choice
+from limbeck.capture import evaluated, floating_type, in_type
+from limbeck.checks import (
+    ArgumentError,
+    DataError,
+    LayerError,
+    ModelError,
+    check_between,
+    check_choice,
+)
 from limbeck.files import atomic, write_text
 from limbeck.students.packed_file import fixed, save_packed
 from limbeck.students.packing import LayerSize, size_table
+from limbeck.students.programs import (
+    Inputs,
+    check_onnx,
+    onnx_bytes,
+    onnx_runner,
+    tensors,
+    torch_bytes,
+    torch_runner,
+    traced,
+)
 
 
-Inputs = Tensor | dict[str, Tensor]
 SUFFIXES = {"torch": ".pt2", "onnx": ".onnx"}
 
 
@@ -32,12 +47,15 @@ class Parity:
     Attributes:
         rows: Their number.
         max_difference: Largest magnitude of a difference, in units of the logits.
-        same_answer: Share of rows whose largest logit is at the same place.
+        same_answer: Share of rows whose largest logit is at the same place (of positions, where a
+            row has one set of logits for each of several).
+        allowed: Largest difference that was allowed; None where only answers were compared.
     """
 
     rows: int
     max_difference: float
     same_answer: float
+    allowed: float | None = None
 
 
 @dataclass(frozen=True)
@@ -65,6 +83,7 @@ def export(
     *,
     format: Literal["torch", "onnx"] = "torch",
     agreement: float = 0.9,
+    tolerance: float | None = None,
 ) -> Exported:
     """Write a student as a program that needs no limbeck, and compare the two.
 
@@ -84,37 +103,56 @@ def export(
         agreement: Share of rows, in [0, 1], on which program and model must give the same answer;
             below it nothing is written. Rounded activations may tip over between two kernels, and
             with them the logits of a row that was undecided.
+        tolerance: Largest difference between the logits of program and model, in their unit; beyond
+            it nothing is written. None allows a student without binary and quantised layers 0.001
+            of its largest logit (of 1 where that is smaller; 4 rounding units in half precision),
+            and leaves a binary or quantised one to ``agreement``.
 
     Returns:
         Paths, parity and sizes.
 
     Raises:
-        ArgumentError: If ``format`` is unknown or ``agreement`` is not in [0, 1].
+        ArgumentError: If ``format`` is unknown, ``agreement`` is not in [0, 1], or ``tolerance``
+            is negative.
         DataError: If there are fewer than two rows, or inputs of different lengths.
         ModelError: If the model cannot be run or exported, a package is missing, or the program
-            does not agree with the model.
+            does not agree with the model. The operator is named where one is to blame.
         StorageError: If the folder cannot be written.
     """
     check_choice("export", "format", format, SUFFIXES)
     check_between("export", 0.0, 1.0, agreement=agreement)
+    if tolerance is not None and not tolerance >= 0:
+        raise ArgumentError(
+            f"export: expected `tolerance` of at least 0, in units of the logits; got {tolerance}. "
+            "Leave it out for the default."
+        )
     rows = _rows(example_inputs)
     if format == "onnx":
-        _check_onnx()
+        check_onnx()
     wanted = evaluated(model, example_inputs, "export").cpu()
     inputs = _on_cpu(in_type(example_inputs, floating_type(model)))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch about itself, and torchao's plain attributes
-        program = _traced(fixed(model).cpu(), inputs)
-        written = _torch_bytes(program) if format == "torch" else _onnx_bytes(program, inputs)
-        run = _torch_runner(written) if format == "torch" else _onnx_runner(written)
+        program = traced(fixed(model).cpu(), inputs)
+        written = torch_bytes(program) if format == "torch" else onnx_bytes(program, inputs)
+        run = torch_runner(written) if format == "torch" else onnx_runner(written)
         # two sizes of batch: the program must not have kept the one it was traced with
         found = torch.cat([run(_cut(inputs, 0, rows - 1)), run(_cut(inputs, rows - 1, rows))])
-    parity = _parity(wanted, found)
-    if not parity.same_answer >= agreement:
+    if tolerance is None and not _is_packed(model):
+        tolerance = _default_tolerance(wanted)
+    parity = _parity(wanted, found, tolerance)
+    far = tolerance is not None and not parity.max_difference <= tolerance
+    if not parity.same_answer >= agreement or math.isnan(parity.max_difference):
         raise ModelError(
             f"export: expected the program to answer as {type(model).__name__} does on "
             f"{agreement:.0%} of {rows} rows; got {parity.same_answer:.0%}, with logits up to "
             f"{parity.max_difference:.3g} apart. Nothing was written."
+        )
+    if far:
+        raise ModelError(
+            f"export: expected logits of the program within {tolerance:.3g} of those of "
+            f"{type(model).__name__}; got up to {parity.max_difference:.3g} on {rows} rows. "
+            "Nothing was written. Give a larger `tolerance` if that is near enough."
         )
     return _write(model, Path(folder), SUFFIXES[format], written, parity)
 
@@ -144,102 +182,33 @@ def _packed(model: nn.Module, path: Path) -> Path | None:
     return path
 
 
-class _Logits(nn.Module):
-    def __init__(self, model: nn.Module, names: list[str] | None) -> None:
-        super().__init__()
-        self.model, self.names = model, names
-
-    def forward(self, *args: Any) -> Tensor:
-        given = args[0] if self.names is None else dict(zip(self.names, args, strict=True))
-        return logits_of(call(self.model, given), "export")
+def _is_packed(model: nn.Module) -> bool:
+    return any(row.packed_bytes != row.float_bytes for row in size_table(model))
 
 
-def _traced(model: nn.Module, inputs: Inputs) -> torch.export.ExportedProgram:
-    names = list(inputs) if isinstance(inputs, dict) else None
-    shapes = {"args": tuple({0: torch.export.Dim.DYNAMIC} for _ in _tensors(inputs))}
-    try:
-        with torch.no_grad():
-            return torch.export.export(
-                _Logits(model, names).eval(), _tensors(inputs), dynamic_shapes=shapes
-            )
-    except Exception as problem:  # torch's own errors, and whatever the model raises
-        first = (str(problem) or type(problem).__name__).strip().splitlines()[0]
-        raise ModelError(
-            f"export: expected a model that torch.export can trace for any number of rows; "
-            f"{type(model).__name__} failed: {first}. Its forward() may branch on values, or fix "
-            "the batch size."
-        ) from problem
+def _default_tolerance(logits: Tensor) -> float:
+    share = max(1e-3, 4 * torch.finfo(logits.dtype).eps)
+    return share * max(1.0, logits.abs().max().item())
 
 
-def _torch_bytes(program: torch.export.ExportedProgram) -> bytes:
-    file = io.BytesIO()
-    torch.export.save(program, file)
-    return file.getvalue()
-
-
-def _torch_runner(written: bytes) -> Any:
-    program = torch.export.load(io.BytesIO(written)).module()
-
-    def run(inputs: Inputs) -> Tensor:
-        with torch.no_grad():
-            return program(*_tensors(inputs))
-
-    return run
-
-
-def _check_onnx() -> None:
-    wanted = ("onnx", "onnxscript", "onnxruntime")
-    missing = [name for name in wanted if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ModelError(
-            f"export: expected the packages {', '.join(wanted)} for format='onnx'; missing are "
-            f"{', '.join(missing)}. pip install 'limbeck[export]'"
-        )
-
-
-def _onnx_bytes(program: torch.export.ExportedProgram, inputs: Inputs) -> bytes:
-    names = list(inputs) if isinstance(inputs, dict) else ["inputs"]
-    made = torch.onnx.export(
-        program, input_names=names, output_names=["logits"], dynamo=True, verbose=False
-    )
-    if made is None:
-        raise ModelError("export: expected torch.onnx to return a program; got None.")
-    return made.model_proto.SerializeToString()
-
-
-def _onnx_runner(written: bytes) -> Any:
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(written, providers=["CPUExecutionProvider"])
-    names = [argument.name for argument in session.get_inputs()]
-
-    def run(inputs: Inputs) -> Tensor:
-        given = dict(zip(names, (tensor.numpy() for tensor in _tensors(inputs)), strict=True))
-        found = session.run(None, given)
-        return torch.from_numpy(found[0])
-
-    return run
-
-
-def _parity(wanted: Tensor, found: Tensor) -> Parity:
+def _parity(wanted: Tensor, found: Tensor, allowed: float | None = None) -> Parity:
     wide = torch.promote_types(wanted.dtype, torch.float32)
     wanted, found = wanted.to(wide), found.to(wide)
-    same = (wanted.flatten(1).argmax(1) == found.flatten(1).argmax(1)).double().mean()
-    return Parity(len(wanted), (wanted - found).abs().max().item(), same.item())
+    if wanted.ndim == 1:  # one number a row
+        wanted, found = wanted[:, None], found[:, None]
+    same = (wanted.argmax(-1) == found.argmax(-1)).double().mean()
+    apart = torch.where(wanted == found, 0.0, (wanted - found).abs())  # masked logits are -inf
+    return Parity(len(wanted), apart.max().item(), same.item(), allowed)
 
 
 def _rows(inputs: Inputs) -> int:
-    lengths = {len(tensor) for tensor in _tensors(inputs)}
+    lengths = {len(tensor) for tensor in tensors(inputs)}
     if len(lengths) != 1 or min(lengths) < 2:
         raise DataError(
             f"export: expected inputs with two rows at least, as many in each; got "
             f"{sorted(lengths)}. Give some rows of real data."
         )
     return lengths.pop()
-
-
-def _tensors(inputs: Inputs) -> tuple[Tensor, ...]:
-    return tuple(inputs.values()) if isinstance(inputs, dict) else (inputs,)
 
 
 def _cut(inputs: Inputs, start: int, stop: int) -> Inputs:

@@ -23,6 +23,7 @@ from limbeck.training.memory import memory_advice
 from limbeck.training.options import options_of
 from limbeck.training.preflight import Finding
 from limbeck.training.terms import Layers
+from limbeck.training.tracking import Tracking, check_track
 from limbeck.training.weighing import Weight
 from limbeck.types import Task
 
@@ -113,6 +114,7 @@ def distill(
     """
     chosen = options_of("distill", **options)
     folder = None if out is None else Path(out)
+    check_track(chosen.track, folder)
     raced = None
     if teacher is not None and on_ready is None and wants_race(weight):
         if folder is not None and not resume:
@@ -120,7 +122,7 @@ def distill(
             forget_race(folder)
         raced = race(
             distill, student, teacher, data, weight=weight, out=folder, task=task, loss=loss,
-            layers=layers, validation=validation, seed=seed, **chosen.model_dump(),
+            layers=layers, validation=validation, seed=seed, **chosen.model_dump(exclude={"track"}),
         )  # fmt: skip
         weight = raced.weight
     accelerator = accelerator_for(chosen.device)
@@ -151,12 +153,17 @@ def distill(
             return Result(student.eval(), loop.record, None)
         if not already_finished(loop, resume=resume, overwrite=overwrite):
             try:
+                if accelerator.is_main_process:
+                    loop.tracking = Tracking(chosen.track, folder, loop.record)
                 loop.run()
                 finish(loop)
+                loop.tracking.finish()
             except Interrupted:
                 note_status(loop, "interrupted")
                 raise
             except Exception:
                 note_status(loop, "failed")
                 raise
+            finally:
+                loop.tracking.close()
         return Result(loop.student.eval(), loop.record, folder)

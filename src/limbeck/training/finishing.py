@@ -12,10 +12,10 @@ from limbeck.record import FILE_NAME, RunRecord
 from limbeck.tasks import Classification
 from limbeck.training.assumption import note_assumption
 from limbeck.training.checkpoint import open_checkpoint, remove_checkpoint
-from limbeck.training.evaluate import evaluate
+from limbeck.training.last_look import LastLook, last_look, look_at_teachers
 from limbeck.training.loop import Loop
+from limbeck.training.memory import peak_memory
 from limbeck.training.saving import WEIGHTS, load_weights, save_model
-from limbeck.training.teachers import LiveTeacher
 
 
 def already_finished(loop: Loop, *, resume: bool, overwrite: bool) -> bool:
@@ -63,16 +63,14 @@ def check_free(folder: Path, *, overwrite: bool) -> None:
 def finish(loop: Loop) -> None:
     """Evaluate once on test data, save the students and the record, drop the checkpoint."""
     record, test = loop.record, loop.test
-    record.results = _results(loop)
+    look = last_look(loop)
+    record.results = _results(loop, look)
+    record.details = {} if look is None else look.details()
     note_assumption(loop)
     if test is not None and isinstance(loop.inner.task, (Classification, LanguageModel)):
-        for position, guide in enumerate(loop.teachers):
-            if isinstance(guide, LiveTeacher):
-                name = "test" if len(loop.teachers) == 1 else f"test {position}"
-                record.teacher[name] = evaluate(
-                    guide.module, test, loop.inner.task, device=guide.device
-                )
+        look_at_teachers(loop, test, look)
     record.time["seconds"] = loop.seconds
+    record.memory = peak_memory(loop.accelerator.device)
     _note_what_stores_saved(loop)
     record.status = "finished"
     if loop.out is not None and loop.accelerator.is_main_process:
@@ -108,12 +106,12 @@ def _note_what_stores_saved(loop: Loop) -> None:
         store["pays_after_epochs"] = store["seconds"] / saved if saved > 0 else None
 
 
-def _results(loop: Loop) -> dict[str, dict[str, dict[str, float]]]:
+def _results(loop: Loop, look: LastLook | None) -> dict[str, dict[str, dict[str, float]]]:
     results: dict[str, dict[str, dict[str, float]]] = {"last": {}}
     if loop.validation is not None and loop.last_ten:
         results["last"]["validation"] = loop.last_ten[-1]
     if loop.test is not None:
-        results["last"]["test"] = loop.evaluated(loop.test)
+        results["last"]["test"] = loop.evaluated(loop.test) if look is None else look.metrics
     if loop.last_ten:
         where = "test" if loop.validation is None else "validation"
         count = len(loop.last_ten)

@@ -29,14 +29,18 @@ class Interrupts:
     Args:
         where: Who is stopped, for the message.
         advice: How to go on.
+        saved: Whether :meth:`check` is given something that saves the state.
     """
 
     def __init__(
         self,
         where: str = "distill",
         advice: str = "Run the same command with --resume (resume=True) to go on.",
+        *,
+        saved: bool = True,
     ) -> None:
-        self._where, self._advice = where, advice
+        self._where = where
+        self._said = f"the state is saved. {advice}" if saved else "without `out` nothing is saved."
         self._number = 0
         self._before: dict[int, Any] = {}
 
@@ -63,7 +67,7 @@ class Interrupts:
                 save()
             name = signal.Signals(self._number).name
             raise Interrupted(
-                f"{self._where}: stopped by {name}; the state is saved. {self._advice}",
+                f"{self._where}: stopped by {name}; {self._said}",
                 self._number,
             )
 

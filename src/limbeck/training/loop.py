@@ -38,6 +38,7 @@ from limbeck.training.schedule import (
     repeats_rows,
 )
 from limbeck.training.step import Step
+from limbeck.training.tracking import Tracking
 from limbeck.training.weighing import Weighing
 from limbeck.types import Batch, Outputs, Teacher
 from limbeck.weighting.controlling.adaptive import AdaptiveWeight
@@ -95,6 +96,7 @@ class Loop:
         self.sums: Tensor | None = None  # of the terms over the epoch's steps, on the device
         self.last_ten: list[dict[str, float]] = []
         self.stopped = False
+        self.tracking = Tracking((), None, record)
         self._batches: list[Tensor] = []
         self._rate = options.learning_rate
         self._seconds_before = 0.0
@@ -119,7 +121,7 @@ class Loop:
 
     def run(self) -> None:
         """Train from the present position to the end."""
-        with Interrupts() as interrupts, self._bar() as bar:
+        with Interrupts(saved=self.out is not None) as interrupts, self._bar() as bar:
             while not self.finished:
                 self._epoch(bar, interrupts)
                 self._end_of_epoch(bar)
@@ -289,6 +291,7 @@ class Loop:
             # Measured, never chosen by: without validation data there is no "best".
             self._note_last_ten(self.evaluated(self.test))
         self.record.add_to_curves(values)
+        self.tracking.epoch(self.epoch, values)
         self.record.time = {
             "seconds": self.seconds,
             **{f"share {k}": v for k, v in self.clock.shares().items()},

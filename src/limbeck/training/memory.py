@@ -1,8 +1,9 @@
-"""Out of memory ends in advice, not in a traceback."""
+"""Out of memory ends in advice, not in a traceback; and how much a run took."""
 
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Generator
 
 import torch
@@ -35,6 +36,27 @@ def memory_advice(options: Options, device: torch.device) -> Generator[None]:
             '  4. teacher_device="cpu", or store the teacher\'s outputs once\n'
             "What was saved before is whole; a smaller run can start at once."
         ) from None
+
+
+def peak_memory(device: torch.device) -> dict[str, float]:
+    """Return the most memory that this process has held since its start [MiB].
+
+    Args:
+        device: Where a run was trained.
+
+    Returns:
+        ``resident``, where the system tells; ``device`` if it is a CUDA device: what tensors took
+        of it.
+    """
+    found: dict[str, float] = {}
+    with contextlib.suppress(ImportError):  # Windows has no such module
+        import resource
+
+        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        found["resident"] = most / (2**20 if sys.platform == "darwin" else 2**10)
+    if device.type == "cuda":
+        found["device"] = torch.cuda.max_memory_allocated(device) / 2**20
+    return found
 
 
 def _is_out_of_memory(problem: BaseException) -> bool:

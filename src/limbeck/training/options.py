@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from limbeck.checks import RecipeError, nearest
+from limbeck.training.tracking import Name
 
 
 class Options(BaseModel):
@@ -53,6 +54,8 @@ class Options(BaseModel):
         max_steps: Stop after this many optimiser steps; None for all.
         force: Go on although the preflight found an error.
         progress: Show a progress bar where the output is a terminal.
+        track: Pass curves and results on to "tensorboard", "trackio", "wandb" or "mlflow", one or
+            several; what is kept on disk lies in ``out/track``.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -87,6 +90,12 @@ class Options(BaseModel):
     max_steps: int | None = Field(None, ge=1)
     force: bool = False
     progress: bool = True
+    track: tuple[Name, ...] = ()
+
+    @field_validator("track", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        return () if value is None else (value,) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _consistent(self) -> Options:
@@ -98,7 +107,7 @@ class Options(BaseModel):
 
 
 #: Options that change neither the weights nor the numbers, so a resumed run may choose them anew.
-NEUTRAL = frozenset({"checkpoint_seconds", "progress", "force"})
+NEUTRAL = frozenset({"checkpoint_seconds", "progress", "force", "track"})
 
 
 def options_of(where: str, **given: Any) -> Options:
