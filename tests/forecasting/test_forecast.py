@@ -360,6 +360,7 @@ UNLABELLED = (VALIDATION[0], torch.full((91,), -1))
         ({"loss": "dkd"}, "ArgumentError", r"one of kd, itrd, by name; got 'dkd'. Did you mean kd"),
         ({"loss": "rkd", "pilot": True}, "ArgumentError", "there are none with another loss"),
         ({"max_steps": 5}, "ArgumentError", "no `max_steps`.*say it by `epochs`"),
+        ({"track": "tensorboard"}, "ArgumentError", "no `track`.*nobody.s to follow"),
         ({"task": "regression"}, "ArgumentError", "no `task`.*classification alone"),
         ({"weight": 0.5}, "ArgumentError", "no `weight`.*published combination"),
         ({"epoch": 5}, "RecipeError", "got `epoch`. Did you mean epochs"),

@@ -36,6 +36,7 @@ OF_ALL: frozenset[Group] = frozenset({"set-up", "smoothing"})
 _REFUSED = {
     "max_steps": "What a run brings depends on its length: say it by `epochs` alone.",
     "task": "Forecasts are for classification alone: leave `task` out.",
+    "track": "Its short runs are nobody's to follow: leave `track` out.",
     "weight": "The cells were distilled with the published combination: leave `weight` out.",
 }
 
