@@ -42,7 +42,7 @@ def test_labels_and_confidence_are_used(limbeck, files):
     found = limbeck.json("audit", files[0], "--labels", "6", "--confidence", "0.9")
     assert (found["labels"], found["settings"]["confidence"]) == (6, 0.9)
     _, said = limbeck("audit", files[0], "--labels", "5", code=2)
-    assert "audit: expected teacher records; got none that can be used" in said
+    assert "expected teacher records; got none that can be used" in " ".join(said.split())
     assert "label_out_of_range" in said
 
 
@@ -52,7 +52,7 @@ def test_what_is_given_wrongly_ends_with_2(limbeck, tmp_path):
     empty = tmp_path / "empty.jsonl"
     empty.touch()
     _, said = limbeck("audit", empty, code=2)
-    assert "Give one JSON object a line" in said
+    assert "Give one JSON object a line" in " ".join(said.split())
     limbeck("audit", empty, "--labels", "0", code=2)
     _, said = limbeck("audit", empty, "--confidence", "2", code=2)
     assert "`confidence`" in said

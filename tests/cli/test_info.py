@@ -71,17 +71,12 @@ def test_unknown_things_name_the_nearest(limbeck):
     assert "Did you mean digits" in " ".join(said.split())
 
 
-def test_report_and_demo_are_called_with_what_was_said(limbeck, monkeypatch, tmp_path):
+def test_the_demo_is_called_with_what_was_said(limbeck, monkeypatch, tmp_path):
     calls = []
-    report, demo = types.ModuleType("html"), types.ModuleType("demo")
-    report.write_report = lambda paths, out: calls.append((paths, out))
-    demo.run_demo = lambda out, seeds, told: calls.append((out, seeds, told))
-    monkeypatch.setitem(sys.modules, "limbeck.report.html", report)
+    demo = types.ModuleType("demo")
+    demo.run_demo = lambda *given, **named: calls.append((given, named))
     monkeypatch.setitem(sys.modules, "limbeck.cli.demo", demo)
-    said, _ = limbeck("report", tmp_path / "a", tmp_path / "b", "--out", tmp_path / "r.html")
-    assert said == f"{tmp_path / 'r.html'}\n"
     limbeck("demo", "--out", tmp_path / "d", "--seeds", 2)
-    assert calls == [
-        ([tmp_path / "a", tmp_path / "b"], tmp_path / "r.html"),
-        (tmp_path / "d", 2, True),
-    ]
+    (((out, seeds, *_), named),) = calls
+    assert named == {"told": True}
+    assert (out, seeds) == (tmp_path / "d", 2)

@@ -44,13 +44,25 @@ def check_quiet(*outputs):
             assert sign not in output
 
 
-@pytest.mark.parametrize("command", ["distill", "cache", "measure", "forecast", "weigh", "lab"])
-def test_piped_commands_are_quiet(calls, command):
-    said, remarks = run_piped((*calls[command], "--json"), TERM="xterm-256color", COLUMNS="100")
+def check_few_lines(said, remarks):
+    """Check that the output is JSON, and that there are few remarks beside warnings."""
     check_quiet(said, remarks)
     json.loads(said)
     plain = [line for line in remarks.decode().splitlines() if not line.startswith("warning:")]
     assert len(plain) <= 4  # an epoch has a line at most; there are three
+
+
+def test_a_piped_command_is_quiet(calls):
+    check_few_lines(*run_piped((*calls["distill"], "--json"), TERM="xterm-256color", COLUMNS="100"))
+
+
+@pytest.mark.parametrize("command", ["cache", "measure", "forecast", "weigh", "lab"])
+def test_commands_are_quiet_where_nobody_looks(limbeck, monkeypatch, calls, command):
+    """The same within this process, whose outputs are captured and no terminal."""
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "100")
+    said, remarks = limbeck(*calls[command], "--json")
+    check_few_lines(said.encode(), remarks.encode())
 
 
 def test_the_demo_says_few_lines_without_a_bar():

@@ -25,6 +25,14 @@ from limbeck.training.interrupts import Interrupted
 SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
 
 
+@pytest.fixture(autouse=True)
+def listening():
+    """Listen to Ctrl-C, which whoever runs in the background is born deaf to, children included."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture
 def signalled(monkeypatch):
     """Give a function that sends this process a signal in the ``count``-th call of a function."""

@@ -143,7 +143,7 @@ WRONG = [
     ("export teacher --format pdf", "pdf"),
     ("export teacher --data digit", "digit"),
     ("export teacher --data digits --data-of small.yaml", "--data-of"),
-    ("export teacher --rows 1", "1"),
+    ("export teacher --rows 1", "--rows"),
     ("evaluate nowhere", "nowhere"),
     ("evaluate empty --data digits", "empty"),
     ("evaluate cut --data digits", "cut"),
