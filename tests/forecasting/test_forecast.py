@@ -376,6 +376,14 @@ def test_what_is_wrong_is_said(models, changes, kind, message):
         lb.forecast(teacher, student, data, **given)
 
 
+def test_shared_rows_are_found_behind_augmentation(models):
+    """What is compared is the row, not a view of it."""
+    data = lb.Data(rows(61), augment=lambda x, index, view: x + 1.0 + view)
+    shared = [part[:7] for part in rows(61)]
+    with pytest.raises(lb.checks.DataError, match="7 of 7 validation rows"):
+        lb.forecast(good_teacher(), network(), data, validation=shared, **QUICK)
+
+
 @pytest.mark.parametrize(
     ("changes", "kind", "message"),
     [
