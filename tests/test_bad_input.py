@@ -176,6 +176,12 @@ CASES = {
         lambda f: recipe(f, training={"epoch": 3}),
         r"`training\.epoch`.*Did you mean epochs",
     ),
+    "another library's name of an option": (
+        lambda f: recipe(f, training={"lr": 0.1}),
+        r"`training\.lr`.*Did you mean learning_rate\?",
+    ),
+    "the same in Python": (lambda f: distil(lr=0.1), r"`lr`.*Did you mean learning_rate\?"),
+    "a loss in capitals": (lambda f: distil(loss="KD"), r"got 'KD'\. Did you mean kd\?"),
     "wrong type": (
         lambda f: recipe(f, training={"epochs": "many"}),
         r"`training\.epochs`: .*valid integer.*'many'",
@@ -265,6 +271,22 @@ CASES = {
     "a missing layer": (
         lambda f: distil(loss="itrd", layers={"student": "layer9", "teacher": "0"}),
         "got 'layer9'",
+    ),
+    "layers without a side": (
+        lambda f: distil(loss="itrd", layers="0"),
+        r'`layers` as \{"student": \[\.\.\.\], "teacher": \[\.\.\.\]\}.*got \'0\'',
+    ),
+    "layers as pairs": (
+        lambda f: distil(loss="itrd", layers=[("0", "0")]),
+        r"`layers` as .*got \[\('0', '0'\)\]",
+    ),
+    "layers that are no names": (
+        lambda f: distil(loss="itrd", layers={"student": [0], "teacher": "0"}),
+        r"`layers` as .*got \{'student': \[0\]",
+    ),
+    "a teacher by its folder": (
+        lambda f: distil(teacher="runs/teacher"),
+        r"the path 'runs/teacher'.*limbeck\.load.*limbeck\.TeacherStore\.open",
     ),
     "a layer that does not run": (
         lambda f: distil(student=Silent(), loss="itrd", layers={"student": "unused"}),

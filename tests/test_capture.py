@@ -309,6 +309,29 @@ def test_named_inputs():
     assert call(net, inputs | {"mask": inputs["mask"].double()})["logits"].shape == (2, 2)
 
 
+class Positions(nn.Module):
+    """A text model whose configuration says what it can take, as those of transformers do."""
+
+    def __init__(self, vocab_size, length):
+        super().__init__()
+        self.config = SimpleNamespace(vocab_size=vocab_size, max_position_embeddings=length)
+        self.tokens, self.places = nn.Embedding(vocab_size, 4), nn.Embedding(length, 4)
+
+    def forward(self, input_ids):
+        return self.tokens(input_ids).sum(1) + self.places(torch.arange(input_ids.shape[1])).sum(0)
+
+
+def test_token_ids_and_lengths_beyond_a_text_model_are_named():
+    net = Positions(10, 5)
+    assert evaluated(net, {"input_ids": torch.tensor([[9, 0, 1, 2, 3]])}).shape == (1, 4)
+    with pytest.raises(ModelError, match=r"failed: .*Token id 10, vocabulary 10 \(ids 0 to 9\): "):
+        evaluated(net, {"input_ids": torch.tensor([[3, 10]])}, "teacher")
+    with pytest.raises(ModelError, match=r"failed: .*Rows of 6 tokens, max_position_embeddings 5"):
+        evaluated(net, {"input_ids": torch.zeros(2, 6, dtype=torch.int64)})
+    with pytest.raises(ModelError, match="input size, channels and device"):  # it is something else
+        evaluated(net, {"input_ids": torch.tensor([[3, -11]])})
+
+
 def test_through_a_compiled_form(without_shape_hook):
     net = seeded(Net).eval()
     with Capture(net, ["encoder.1", "penultimate"], example=X) as capture:

@@ -227,6 +227,19 @@ def test_of():
         ((X, np.array([None] * 6)), "arrays of numbers; got ndarray"),
         ((np.array([[1, 2], [3]], dtype=object), [0, 1]), "arrays of numbers"),
         ((X, [[1], [1, 2], 3, 4, 5, 6]), "arrays of numbers; got list"),
+        (
+            {"input_ids": [[1, 2], [3, 4]], "label": ["bad", "good"]},
+            r"^data: targets: expected arrays .* Number the classes from 0; -1 marks",
+        ),
+        (
+            {"text": ["so it is", "no"], "label": [0, 1]},
+            r"^data: text: expected arrays .* tokenizer .*limbeck\.zoo\.text\.load_text",
+        ),
+        ({"tags": [["a", "b"], ["c", "d"]]}, r"^data: tags: .* A tokenizer"),
+        (
+            {"input_ids": [[1, 2], [3]], "label": [0, 1]},
+            r"^data: input_ids: .* Pad the rows to one length",
+        ),
         ((X[:1], 3), "one row a sample; got a single number"),
         ((X[:1], np.int64(3)), "one row a sample; got a single number"),
         (torch.tensor(1.0), "one row a sample; got a single number"),
@@ -265,7 +278,7 @@ def test_the_first_row_that_is_not_finite_is_named(value):
         ),
         ([(X[0], X[1], 0)] * 2, None, r"type list \(Tensor, Tensor, Tensor\)"),
         ([{"text": "a"}] * 2, None, r"type dict \(list\)"),
-        ([(X[0], "cat"), (X[1], "dog")], None, "arrays of numbers; got tuple"),
+        ([(X[0], "cat"), (X[1], "dog")], None, r"targets: .* numbers; got tuple .*Number the cl"),
         ([(X[0], -7)] * 2, None, "got -7"),
         (
             [(X[0], 0)] * 2,

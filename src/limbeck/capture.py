@@ -17,6 +17,8 @@ PENULTIMATE = "penultimate"
 FORWARD_ERRORS = (RuntimeError, TypeError, ValueError, IndexError, AttributeError, KeyError)
 Inputs = Tensor | dict[str, Tensor]
 
+_ADVICE = "Check the model's input size, channels and device."
+
 
 class Capture:
     """Run a module and collect the outputs of the layers asked for.
@@ -222,8 +224,32 @@ def failure_of(name: str, module: Any, inputs: Inputs, problem: Exception) -> st
     first = (str(problem) or type(problem).__name__).splitlines()[0]
     return (
         f"{name}: expected {type(module).__name__} to take a batch of {shapes}; its forward pass "
-        f"failed: {first}. Check the model's input size, channels and device."
+        f"failed: {first}. {_token_advice(module, given) or _ADVICE}"
     )
+
+
+def _token_advice(module: Any, given: dict[str, Tensor]) -> str | None:
+    """Say which token ids or lengths lie beyond a text model's configuration, if any do."""
+    config, ids = getattr(module, "config", None), given.get("input_ids")
+    size = getattr(config, "vocab_size", None)
+    longest = getattr(config, "max_position_embeddings", None)
+    if ids is None or not ids.numel() or ids.is_floating_point():
+        return None
+    try:
+        highest = int(ids.max())
+    except RuntimeError:  # an accelerator that failed at an index answers no more
+        return None
+    if isinstance(size, int) and highest >= size:
+        return (
+            f"Token id {highest}, vocabulary {size} (ids 0 to {size - 1}): encode the texts with "
+            "this model's own tokenizer; teacher and student must read the same tokens."
+        )
+    if isinstance(longest, int) and ids.shape[-1] > longest:
+        return (
+            f"Rows of {ids.shape[-1]} tokens, max_position_embeddings {longest}: cut the texts to "
+            f"at most {longest} tokens (`tokens` of limbeck.zoo.text.load_text)."
+        )
+    return None
 
 
 def floating_type(module: nn.Module) -> torch.dtype | None:

@@ -8,6 +8,10 @@ from collections.abc import Iterable
 from torch import Tensor
 
 
+#: What other libraries call an option, and what it is called here.
+_SHORT = {"lr": "learning_rate", "bs": "batch_size", "wd": "weight_decay"}
+
+
 class LimbeckError(Exception):
     """Base of every error that limbeck raises about what it was given."""
 
@@ -90,6 +94,20 @@ def check_choice(where: str, argument: str, value: object, choices: Iterable[str
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return " Did you mean ...?" for the closest known names, or an empty string."""
-    close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
-    return f" Did you mean {' or '.join(close)}?" if close else ""
+    """Return " Did you mean ...?" for the closest known names, or an empty string.
+
+    Capitals count as small letters, and a usual short name stands for the long one.
+
+    Example:
+        >>> nearest("KD", ["kd", "dkd"]), nearest("lr", ["learning_rate", "clip"])
+        (' Did you mean kd?', ' Did you mean learning_rate?')
+    """
+    names: dict[str, list[str]] = {}
+    for one in known:
+        names.setdefault(one.lower(), []).append(one)
+    wanted = name.lower()
+    wanted = _SHORT[wanted] if _SHORT.get(wanted) in names else wanted
+    exact = wanted in names and name not in names[wanted]
+    close = [wanted] if exact else difflib.get_close_matches(wanted, list(names), n=3, cutoff=0.5)
+    found = [one for folded in close for one in names[folded]][:3]
+    return f" Did you mean {' or '.join(found)}?" if found else ""

@@ -27,11 +27,11 @@ class Arrays:
 
     def __init__(self, inputs: Any, targets: Any = None, *, name: str = "data") -> None:
         self.inputs: Inputs = (
-            {key: _as_tensor(value, name) for key, value in inputs.items()}
+            {key: _as_tensor(value, f"{name}: {key}") for key, value in inputs.items()}
             if isinstance(inputs, Mapping)
             else _as_tensor(inputs, name)
         )
-        self.targets = None if targets is None else _as_targets(targets, name)
+        self.targets = None if targets is None else _as_targets(targets, f"{name}: targets")
         parts = self.inputs if isinstance(self.inputs, dict) else {"inputs": self.inputs}
         lengths = {key: len(value) for key, value in parts.items()}
         if self.targets is not None:
@@ -121,7 +121,7 @@ class Items:
     def _targets(self, targets: Any, index: Tensor) -> Tensor | None:
         if targets is None:
             return None
-        found = _as_targets(targets, self.name)
+        found = _as_targets(targets, f"{self.name}: targets")
         if len(found) != len(index):
             raise DataError(
                 f"{self.name}: expected one target for each input; got {len(found)} for "
@@ -138,7 +138,8 @@ class Items:
         elif isinstance(collated, Mapping):
             inputs, targets = parted(collated)
         if isinstance(inputs, Mapping) and all(is_array(part) for part in inputs.values()):
-            return {key: _as_tensor(part, self.name) for key, part in inputs.items()}, targets
+            named = {key: _as_tensor(part, f"{self.name}: {key}") for key, part in inputs.items()}
+            return named, targets
         if is_array(inputs):
             return _as_tensor(inputs, self.name), targets
         raise DataError(
@@ -199,11 +200,28 @@ def _as_tensor(value: Any, name: str) -> Tensor:
     except (TypeError, ValueError) as problem:
         raise DataError(
             f"{name}: expected arrays of numbers; got {type(value).__name__} ({problem}). "
-            "Encode text or categories as numbers first."
+            f"{_advice(name, value)}"
         ) from None
     if tensor.ndim == 0:
         raise DataError(f"{name}: expected one row a sample; got a single number.")
     return tensor
+
+
+def _advice(name: str, value: Any) -> str:
+    """Return what to do with a value that is no array of numbers, by its first item."""
+    depth, first = 0, value
+    while isinstance(first, (list, tuple, np.ndarray)) and getattr(first, "ndim", 1) and len(first):
+        depth, first = depth + 1, first[0]
+    if isinstance(first, str) and name.endswith(": targets"):
+        return "Number the classes from 0; -1 marks a row without a label."
+    if isinstance(first, str):
+        return (
+            "A tokenizer turns texts into numbers: limbeck.zoo.text.load_text reads a table of "
+            "texts. Give categories as numbers, or leave them out."
+        )
+    if depth > 1:
+        return "Pad the rows to one length, and mask the padding (attention_mask of a text)."
+    return "Encode text or categories as numbers first."
 
 
 def _from_numpy(array: NDArray[Any]) -> Tensor:

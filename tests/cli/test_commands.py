@@ -106,6 +106,7 @@ def test_json_of_init_and_info(limbeck, tmp_path):
     limbeck("init", path, "--overwrite", "--recipe", "language")
     assert path.read_text() == limbeck("init", "--recipe", "language")[0]
     assert limbeck.json("info")["data sets"] == list(DATA_SETS)
+    assert "limbeck.zoo.text:load_text" in limbeck.json("info")["texts (data.module)"]
 
 
 def test_lab_takes_data_as_other_commands_do(limbeck, monkeypatch, tmp_path):

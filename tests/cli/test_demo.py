@@ -12,7 +12,7 @@ from rich.console import Console
 from limbeck.checks import ArgumentError, CheckpointError
 from limbeck.cli import demo, demo_forecast, demo_queries, demo_telling
 from limbeck.cli.demo_bits import bits_sentence, held_out
-from limbeck.cli.demo_weight import advice_sentence
+from limbeck.cli.demo_weight import advice_sentence, conclusion
 from limbeck.estimates import Estimate
 from limbeck.record import RunRecord
 from limbeck.store import TeacherStore
@@ -214,6 +214,26 @@ def test_an_advice_that_is_not_resolved_has_no_number():
             0.1, None, 50.0, {},
         )  # fmt: skip
         assert words in advice_sentence(advice)
+
+
+@pytest.mark.parametrize(
+    ("lower", "upper", "status", "best", "words"),
+    [
+        (0.0, 0.2, "resolved", "0.9, as published", "That contradicts the advice, 0.10, which is"),
+        (0.0, 0.2, "resolved", "0", "The advice for the training loss agrees with it."),
+        (0.0, 1.0, "unresolved", "0", "For new images go by validation."),
+        (0.0, 0.2, "resolved", "raced", "For new images go by validation."),
+    ],
+)
+def test_the_best_weight_on_validation_is_said_beside_the_advice(lower, upper, status, best, words):
+    found = Estimate(0.1, lower, upper, n=9, unit="fraction", status=status)
+    advice = WeightAdvice(found, found, None, "healthy", "Lower it.", None, 0.1, None, 50.0, {})
+    accuracies = {"0": 0.85, "0.5": 0.8, "0.9, as published": 0.75, "raced": 0.84} | {best: 0.935}
+    said = conclusion(advice, accuracies)
+    assert f"weight {best}, 93.5 % (" in said
+    assert said.count(" %") == 4
+    assert "0.5: 80.0 %" in said
+    assert words in said
 
 
 def test_controls_see_the_labelled_rows_of_the_distilled_students_alone(done):
@@ -438,4 +458,8 @@ def test_table_in_the_terminal_fits_80_columns(done, monkeypatch):
     assert max(map(len, said.split("Against")[0].splitlines())) <= 80
     assert "Forecast before any student was distilled" in " ".join(said.split())
     assert "still lacks" in " ".join(said.split())
-    assert "Test accuracy by the weight of KD (first seeds): 0: " in " ".join(said.split())
+    spoken = " ".join(said.split())
+    assert "Test accuracy by the weight of KD (first seeds): 0: " in spoken
+    assert "That is a law of the training loss" in spoken
+    of_raced = [run[2].record.results["last"]["validation"]["accuracy"] for run in weighed[4:]]
+    assert f"{100 * sum(of_raced) / 2:.1f} %" in spoken.split("Best on validation images")[1]

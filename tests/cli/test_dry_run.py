@@ -109,6 +109,10 @@ def test_the_program_measures_a_student_of_its_own(limbeck, recipe, tmp_path, mo
     assert plan["recipe"]["out"] == str(out)
     assert set(plan["parameters"]) == {"student", "teacher"}
     assert plan["steps"] == 4
+    said = {"level": "fact", "text": "augment: CropFlip(padding=1, flip=False, seed=0)"}
+    assert said in plan["findings"]
+    plain_rows = limbeck.json("distill", recipe, "data.augment=none", "--out", out, "--dry-run")
+    assert not [one for one in plain_rows["findings"] if "augment" in one["text"]]
     after = limbeck.json("distill", recipe, "--out", out)["record"]["curves"]
     assert after["loss total"] == plain["loss total"]
     plan = limbeck.json("distill", recipe, "--out", out, "--dry-run")

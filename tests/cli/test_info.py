@@ -61,6 +61,7 @@ def test_data_sets(limbeck, tmp_path):
     found = limbeck.json("info", "digits")["data"]
     assert (found["train rows"], found["validation rows"], found["test rows"]) == (1132, 126, 539)
     assert (found["classes"], found["channels"]) == (10, 1)
+    assert found["augment"] == "CropFlip(padding=1, flip=False, seed=0)"
     assert found["class names"] == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9"
     _, said = limbeck("info", "cifar10", "--folder", tmp_path, code=2)
     assert str(tmp_path) in said

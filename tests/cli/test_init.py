@@ -10,7 +10,7 @@ from limbeck.zoo.networks import NETWORKS
 
 
 @pytest.mark.parametrize(
-    "name", ["digits", "fashion-mnist", "folder", "language", "crd/vgg13-vgg8"]
+    "name", ["digits", "fashion-mnist", "folder", "text", "language", "crd/vgg13-vgg8"]
 )
 def test_recipes_are_printed_short_valid_and_explained(limbeck, name):
     text, _ = limbeck("init", "--recipe", name)
@@ -20,7 +20,7 @@ def test_recipes_are_printed_short_valid_and_explained(limbeck, name):
     assert lines[0].startswith("# ")
     recipe = Recipe.model_validate(mapping_of(text, name))
     made = recipe.student.model.removeprefix("zoo:") in NETWORKS
-    assert made or recipe.student.model == "hf-config:gpt2"
+    assert made or recipe.student.model in ("hf-config:gpt2", "hf-config:encoder")
     assert recipe.teacher is not None
     loss_of_recipe(recipe, task_of_recipe(recipe.task))
 

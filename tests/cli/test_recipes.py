@@ -63,7 +63,7 @@ def test_every_recipe_is_short_and_names_what_exists(name):
         rows = 1_281_167 if "timm:" in text else 50_000
         assert recipe.loss["crd"].pop("bank") == rows
     loss = loss_of_recipe(recipe, task_of_recipe(recipe.task))
-    own = ("digits", "fashion-mnist", "folder", "language")
+    own = ("digits", "fashion-mnist", "folder", "text", "language")
     if "timm:" in text or name in own or "binary" in name:
         return
     found = networks_of(recipe)
@@ -205,7 +205,7 @@ def test_lskd_has_the_published_weights_of_both_terms():
 def test_training_is_the_published_one():
     for name in PUBLISHED:
         training = recipe_of(name).training
-        if name in ("digits", "fashion-mnist", "folder", "language"):
+        if name in ("digits", "fashion-mnist", "folder", "text", "language"):
             continue
         if "timm:" in text_of(name):
             assert (training.epochs, training.milestones) == (100, (30, 60, 90))

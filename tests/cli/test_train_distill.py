@@ -1,6 +1,7 @@
 """``train`` and ``distill`` from the shell's side."""
 
 import json
+import sys
 
 import pytest
 import torch
@@ -8,10 +9,14 @@ import yaml
 from safetensors.torch import load_file
 
 from limbeck import load
+from limbeck.checks import LimbeckError
+from limbeck.cli import forecasting, show
 from limbeck.cli.recipe import read_recipe
 from limbeck.record import RunRecord
 from limbeck.training import distil
+from limbeck.training.building import build
 from limbeck.training.interrupts import Interrupted
+from limbeck.training.saving import save_model
 from limbeck.zoo.data import load_dataset
 
 
@@ -35,12 +40,88 @@ def test_a_run_says_what_came_of_it(limbeck, recipe, teacher, tmp_path):
         assert f"{value:.4f}" in said
     assert f"{_accuracy(load(teacher), digits.test):.4f}" in said
     assert f"{record.results['mean_of_last_ten']['validation']['accuracy']:.4f}" in said
-    for text in ("teacher", "student, last epoch", "best on validation", "mean of last ten"):
+    for text in (
+        "teacher",
+        "student, last epoch",
+        "best on validation",
+        "mean of the last 2 epochs",
+    ):
         assert text in said
     assert str(out) in said
     assert f"{record.time['seconds']:.1f} s" in said
     for warning in record.warnings:
         assert f"warning: {warning}" in remarks
+
+
+def summary_of(capsys, monkeypatch, *, teacher, data, epochs=8, validation=None, **settings):
+    """Return the lines of a run's summary."""
+    monkeypatch.setenv("COLUMNS", "200")
+    curves = {"loss total": [1.0] * epochs}
+    if validation is not None:
+        curves["validation accuracy"] = validation
+    where = "test" if validation is None else "validation"
+    record = RunRecord(
+        kind="distill",
+        seed=0,
+        status="finished",
+        settings={"task": "classification", "epochs": epochs, **settings},
+        data=data,
+        teacher=teacher,
+        curves=curves,
+        results={name: {where: {"accuracy": 0.5}} for name in ("last", "mean_of_last_ten")},
+    )
+    show.run_summary(record, None)
+    return capsys.readouterr().out.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("teacher", "data", "line"),
+    [
+        (
+            {"stores": []},
+            {"validation": 9},
+            "teacher, on 20 stored training rows: accuracy 0.7500.",
+        ),
+        ({"class": "Net"}, {}, "teacher, on 20 training rows: accuracy 0.7500."),
+        (
+            {"class": "Net", "stores": []},
+            {"validation": 9},
+            "teacher, on 20 rows: accuracy 0.7500.",
+        ),
+    ],
+)
+def test_what_a_teacher_knows_of_training_rows_is_in_no_column(
+    capsys, monkeypatch, teacher, data, line
+):
+    seen = {**teacher, "slice": {"accuracy": 0.75, "rows": 20.0}, "test": {"accuracy": 0.625}}
+    lines = summary_of(capsys, monkeypatch, teacher=seen, data=data)
+    assert line in lines
+    (row,) = [text for text in lines if "│ teacher " in text]
+    assert "0.7500" not in row
+    assert "0.6250" in row
+
+
+def test_what_a_teacher_knows_of_validation_rows_is_in_that_column(capsys, monkeypatch):
+    seen = {"class": "Net", "slice": {"accuracy": 0.75, "rows": 20.0}}
+    lines = summary_of(capsys, monkeypatch, teacher=seen, data={"validation": 9})
+    (row,) = [text for text in lines if "teacher" in text]
+    assert [cell.strip() for cell in row.strip("│").split("│")] == [
+        "teacher (20 validation rows)", "0.7500", "",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"validation": [0.5] * 8}, "mean of the last 8 epochs"),
+        ({"epochs": 12, "validation": [0.5] * 12}, "mean of the last 10 epochs"),
+        ({"validation": [None, 0.5] * 4, "evaluate_every": 2}, "mean of the last 4 evaluations"),
+        ({"epochs": 3}, "mean of the last 3 epochs"),
+        ({"epochs": 30}, "mean of the last 10 epochs"),
+    ],
+)
+def test_a_mean_says_over_how_many_epochs(capsys, monkeypatch, given, words):
+    assert words in "\n".join(summary_of(capsys, monkeypatch, teacher={}, data={}, **given))
 
 
 def test_the_recipe_lies_beside_the_run_and_repeats_it(limbeck, recipe, tmp_path):
@@ -174,3 +255,86 @@ def test_dry_run_ends_with_2_where_the_run_would(limbeck, recipe, tmp_path):
     assert "no --resume" in said
     plan = limbeck.json("distill", recipe, "--dry-run", "--seeds", 3)
     assert plan["runs"] == 3
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """Work in a folder with a module of the user's own, which is on no path of imports."""
+    (tmp_path / "nets_of_a_newcomer.py").write_text(
+        "import torch\n"
+        "from torch import nn\n"
+        "def net(width=4):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(64, width), nn.Linear(width, 10))\n"
+        "def rows():\n"
+        "    return (torch.rand(40, 1, 8, 8), torch.arange(40) % 10), None, None\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [one for one in sys.path if one not in ("", str(tmp_path))])
+    yield tmp_path
+    sys.modules.pop("nets_of_a_newcomer", None)
+
+
+@pytest.mark.parametrize("field", ["student", "data.module"])
+def test_modules_of_the_present_folder_are_found(limbeck, here, field):
+    given = {
+        "student": ("data=digits", "student=nets_of_a_newcomer:net"),
+        "data.module": ("data={module: 'nets_of_a_newcomer:rows'}", "student=zoo:small_cnn"),
+    }[field]
+    (here / "r.yaml").write_text("training: {epochs: 1, device: cpu}\n")
+    limbeck("train", "r.yaml", *given, "--dry-run")
+    assert sys.path[-1] == str(here)  # last: it hides nothing that is installed
+
+
+@pytest.mark.parametrize("command", ["distill", "train", "forecast", "cache", "weigh"])
+def test_trust_is_an_option_of_all_that_read_folders(limbeck, here, monkeypatch, command):
+    with monkeypatch.context() as patched:
+        patched.syspath_prepend(str(here))
+        save_model(build("nets_of_a_newcomer:net", width=3), here / "own")
+        sys.modules.pop("nets_of_a_newcomer")
+    own, small = {"folder": "own"}, {"model": "zoo:mlp", "inputs": 64}
+    recipe = {
+        "data": {"name": "digits", "limit": 100},
+        "teacher": None if command == "train" else own,
+        "student": own if command == "train" else small,
+        "loss": "kd",
+        "training": {"epochs": 1, "batch_size": 50, "device": "cpu", "progress": False},
+    }
+    (here / "r.yaml").write_text(yaml.safe_dump(recipe))
+    more = {"distill": ("--force", "--dry-run"), "train": ("--dry-run",), "cache": ("--dry-run",)}
+    more["weigh"] = ("--rows", 16, "--no-curvature", "training.force=true")
+    asked = (command, "r.yaml", *more.get(command, ()))
+    _, said = limbeck(*asked, code=2)
+    said = " ".join(said.split())
+    assert "asks to call nets_of_a_newcomer:net" in said
+    assert "--trust; in a recipe: `trust: true` beside `folder`" in said
+
+    def reached(*_, **__):
+        raise LimbeckError("all was built")
+
+    monkeypatch.setattr(forecasting, "forecast", reached)
+    _, said = limbeck(*asked, "--trust", code=2 if command == "forecast" else 0)
+    assert command != "forecast" or "all was built" in said
+    sys.modules.pop("nets_of_a_newcomer")
+    sys.path.remove(str(here))
+    side = "student" if command == "train" else "teacher"
+    limbeck(*asked, f"{side}.trust=true", code=2 if command == "forecast" else 0)
+
+
+def test_one_run_is_not_put_among_those_of_several_seeds(limbeck, recipe, tmp_path):
+    many, one = tmp_path / "many", tmp_path / "one"
+    limbeck("distill", recipe, "--out", many, "--seeds", 2)
+    for more in ((), ("--resume",)):
+        _, said = limbeck("distill", recipe, "--out", many, *more, code=2)
+        told = "expected an empty folder; it holds runs of several seeds (seed0, seed1)"
+        assert told in " ".join(said.split())
+    assert not (many / "record.json").exists()
+    limbeck("distill", recipe, "--out", many, "--seeds", 2, "--resume")
+    limbeck("distill", recipe, "--out", many, "--overwrite")
+    assert RunRecord.open(many).seed == 0
+    limbeck("distill", recipe, "--out", one)
+    _, said = limbeck("distill", recipe, "--out", one, "--seeds", 2, code=2)
+    told = "expected an empty folder for 2 seeds; it holds a single run"
+    assert told in " ".join(said.split())
+    assert not (one / "seed0").exists()
+    limbeck("distill", recipe, "--out", one, "--seeds", 2, "--overwrite")
+    assert (one / "seed1/record.json").is_file()

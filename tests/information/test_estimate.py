@@ -243,6 +243,16 @@ def test_gaussian_is_labelled_and_right_for_gaussians():
     assert found.mutual_teacher.lower < 0.5 * np.log2(5) < found.mutual_teacher.upper
 
 
+def test_classes_have_no_more_entropy_than_their_number_allows():
+    even = np.arange(232) % 8
+    assert samples.most_known(even) == 3.0
+    corrected = 3.0 + 7 / (2 * 232 * np.log(2))  # Miller and Madow
+    assert samples.entropy(even) == pytest.approx(corrected)
+    assert samples.most_known(np.array([0, 5] * 10)) == 1.0  # classes that do not occur
+    skewed = np.repeat([0, 1], [90, 10])  # 0.4690 bits, and 1 / (2 * 100 ln 2) = 0.0072
+    assert samples.most_known(skewed) == pytest.approx(0.46900 + 0.00721, abs=1e-4)
+
+
 def test_too_much_extrapolation_is_not_resolved():
     """20 classes on a circle in 200 rows: a quarter of them knows far less than all."""
     random = np.random.default_rng(0)

@@ -2,6 +2,7 @@
 
 import html
 import json
+import re
 
 import pytest
 
@@ -75,6 +76,20 @@ def test_the_gap_of_scores_and_its_verdict_stand_beside_the_bits():
     assert old["verdict"] == entry("of old", 0.5)["estimate"]["verdict"] != "cannot tell"
 
 
+def heads_of(page, title):
+    """Return what stands over the columns of the first table after a title, but for the first."""
+    table = page[page.index(title) :]
+    return re.findall(r'<th scope="col"[^>]*>(.*?)</th>', table[: table.index("</thead>")])[1:]
+
+
+def labels_of(page, title):
+    """Return what the cells of its first row are called where they are stacked on a phone."""
+    table = page[page.index(title) :]
+    row = table[table.index("<tbody>") : table.index("</tr>", table.index("<tbody>"))]
+    assert '<table class="results">' in table[: table.index("<thead>")]
+    return re.findall('data-label="(.*?)"', row)
+
+
 def test_it_stands_in_the_report_and_names_are_escaped(tmp_path):
     record = RunRecord(kind="train", seed=0, status="finished")
     record.results = {"last": {"test": {"accuracy": 0.5}}}
@@ -88,6 +103,7 @@ def test_it_stands_in_the_report_and_names_are_escaped(tmp_path):
     assert "&lt;b&gt;bold&lt;/b&gt;" in text
     assert "<b>bold" not in text
     assert "0.65 to 0.95" in text
+    assert labels_of(text, "What was left to distil") == heads_of(text, "What was left to distil")
 
 
 def test_without_a_measurement_there_is_no_section(tmp_path):

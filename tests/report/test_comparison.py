@@ -152,8 +152,26 @@ def test_runs_that_did_not_finish_do_not_count():
     }
     found = compare(groups, control="control")
     assert found.row("kd").values == {0: 0.9}
-    assert any("seed 1: interrupted" in text for text in found.warnings)
-    assert any("seed 2: has no such result" in text for text in found.warnings)
+    assert any(
+        "seed 1: the run is interrupted; left out of test accuracy." in text
+        for text in found.warnings
+    )
+    why = "kd, seed 2: the run is finished but has no test accuracy (last); left out of"
+    assert any(why in text for text in found.warnings)
+
+
+def test_a_missing_result_is_named():
+    def warned(results):
+        odd = RunRecord(kind="distill", status="finished", seed=1, results=results)
+        return compare({"kd": [record(0, 0.5), odd]}).warnings
+
+    (only,) = warned({"last": {"validation": {"accuracy": 0.5}}})
+    assert only == (
+        "kd, seed 1: the run is finished but has no test accuracy (last), only validation "
+        "accuracy; left out of test accuracy."
+    )
+    (infinite,) = warned({"last": {"test": {"accuracy": math.inf}}})
+    assert infinite == "kd, seed 1: its test accuracy is inf; left out of test accuracy."
 
 
 def test_a_seed_twice_is_refused():

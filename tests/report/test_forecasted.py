@@ -293,6 +293,15 @@ def test_a_damaged_forecast_is_named_and_stops_nothing(folder, text):
     assert [row[0] for row in cells(part(folder))[1:]] == ["itrd"]
 
 
+def test_cells_say_what_they_are_where_they_are_stacked_on_a_phone(folder):
+    forecast().save(folder)
+    table = part(folder)
+    head = re.findall(r'<th scope="col"[^>]*>(.*?)</th>', table[: table.index("</thead>")])
+    row = table[table.index("<tbody>") : table.index("</tr>", table.index("<tbody>"))]
+    assert re.findall('data-label="(.*?)"', row) == head[1:]
+    assert '<table class="results">' in table[: table.index("<thead>")]
+
+
 def test_a_folder_in_its_place_is_no_forecast(folder):
     (folder / "forecast.json").mkdir()
     assert read_forecasts(folder) == ({}, [])

@@ -169,7 +169,7 @@ def test_warnings_stand_before_the_results(tmp_path):
     assert "kd: teacher: sees raw pixels" in before
     assert "kd, seed 1: only once" in before
     assert "different hardware" in before
-    assert "kd, seed 1: interrupted" in before
+    assert "kd, seed 1: the run is interrupted" in before
     assert "different versions" not in before
     assert "kd cannot be judged from one seed" in before
 

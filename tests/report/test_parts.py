@@ -6,6 +6,7 @@ import re
 from helpers.reports import Page, make_record
 
 from limbeck.report import read_study, render
+from limbeck.report.sections import common_and_differing
 
 
 def test_names_stay_text_in_every_part_and_every_drawing(tmp_path):
@@ -74,6 +75,17 @@ def test_names_stay_text_in_every_part_and_every_drawing(tmp_path):
     assert len(ids) == len(set(ids))
     assert "it&#39;s" not in said  # nothing is escaped twice
     assert re.search(r"<text[^>]*>(\.\.\.)?[^<]*&lt;/script&gt;[01]?</text>", text)
+
+
+def test_digests_are_shortened_and_told_apart():
+    first, other = "0123456789ab" + 52 * "0", "0123456789ac" + 52 * "0"
+    groups = {
+        name: [make_record(name, 0, 0.5, settings={"loss": "KD", "weights": digest})]
+        for name, digest in (("kd", first), ("itrd", other))
+    }
+    common, differing = common_and_differing(groups)
+    assert common["loss"] == "KD"
+    assert differing == [("weights", ["0123456789ab", "0123456789ac"])]
 
 
 def test_every_figure_has_a_name_and_its_data(tmp_path):

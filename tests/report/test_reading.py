@@ -117,10 +117,45 @@ def test_runs_that_cannot_be_compared_are_warned_of(tmp_path, changes, expected)
     assert said_of(read_study([same])) == []
 
 
-def test_other_training_rows_are_no_reason_to_warn(tmp_path):
-    run(tmp_path / "control", kind="train", data={"rows": 9, "test": 50})
-    run(tmp_path / "kd", data={"rows": 99, "test": 50})
-    assert said_of(read_study([tmp_path])) == []
+@pytest.mark.parametrize(
+    ("control", "method", "expected"),
+    [
+        (
+            {"data": {"rows": 9}},
+            {"data": {"rows": 1099, "labelled": 9}},
+            "kd: trained on 1,099 rows (9 labelled), control on 9 rows",
+        ),
+        (
+            {"data": {"rows": 99, "labelled": 9}},
+            {"data": {"rows": 99, "labelled": 99}},
+            "kd: trained on 99 rows (99 labelled), control on 99 rows (9 labelled)",
+        ),
+        (
+            {"settings": {"epochs": 20, "batch_size": 32}},
+            {"settings": {"epochs": 30, "batch_size": 32}},
+            "kd: trained about 60 steps, control about 40 steps",
+        ),
+        ({"settings": {"epochs": 20, "batch_size": 32}}, {"settings": {"epochs": 30}}, None),
+        (
+            {"settings": {"epochs": 20, "batch_size": 32}},
+            {"settings": {"epochs": 40, "batch_size": 64}},
+            None,
+        ),
+        (
+            {"settings": {"epochs": 20, "batch_size": 32}},
+            {"settings": {"epochs": 30, "batch_size": 32, "max_steps": 40}},
+            None,
+        ),
+    ],
+)
+def test_other_amounts_of_training_are_said(tmp_path, control, method, expected):
+    for name, given in (("control", control), ("kd", method)):
+        data = {"rows": 64, "test": 50, **given.get("data", {})}
+        kind = "train" if name == "control" else "distill"
+        run(tmp_path / name, kind=kind, **{**given, "data": data})
+    ends = ": the difference is of that, too."
+    found = said_of(read_study([tmp_path]))
+    assert found == ([] if expected is None else [f"{expected}{ends}"])
 
 
 def test_an_unfinished_run_is_left_out_and_named(tmp_path):
@@ -131,7 +166,7 @@ def test_an_unfinished_run_is_left_out_and_named(tmp_path):
     study = read_study([tmp_path], control="control")
     assert comparison_of(study).row("kd").values.keys() == {0, 1}
     (first, second) = said_of(study)
-    assert first == "kd, seed 2: interrupted; left out of test accuracy."
+    assert first == "kd, seed 2: the run is interrupted; left out of test accuracy."
     assert "2 of its 2 seeds are among control's 3" in second
 
 

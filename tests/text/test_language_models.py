@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -11,6 +12,9 @@ from helpers.tokens import QUICK, batch_of, ids_of, pattern
 
 import limbeck as lb
 from limbeck.checks import ArgumentError, ModelError
+from limbeck.cli.material import Material
+from limbeck.cli.texts import defaults_of
+from limbeck.data import Data
 from limbeck.losses import TokenKD
 from limbeck.training.building import build, is_trusted, rebuild
 from limbeck.training.preflight import PreflightError
@@ -86,6 +90,37 @@ def test_heads_by_folder_and_by_wish(tmp_path):
     assert type(build(name, head="causal")).__name__ == "GPT2LMHeadModel"
     with pytest.raises(ArgumentError, match="causal, classification"):
         build(name, head="masked")
+
+
+def test_a_new_classifier_by_number_of_labels_or_head(tmp_path):
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    sizes |= {"intermediate_size": 16, "vocab_size": 11, "max_position_embeddings": 12}
+    transformers.BertConfig(**sizes, num_labels=5).save_pretrained(tmp_path / "bert")
+    name = f"hf-config:{tmp_path / 'bert'}"
+    kind = "BertForSequenceClassification"
+    asked = build(name, head="classification")
+    assert (type(asked).__name__, asked.classifier.out_features) == (kind, 5)
+    assert type(build(name, num_labels=3, head="causal")).__name__ == "BertLMHeadModel"
+    student = build(name, num_labels=3, hidden_size=4)
+    assert (type(student).__name__, student.classifier.out_features) == (kind, 3)
+    with pytest.raises(ArgumentError, match="causal, classification"):
+        build(name, head="masked")
+    tokens = pattern(30, 6)
+    folder = lb.distill(
+        student, None, ({"input_ids": tokens}, tokens[:, 0] % 3), out=tmp_path / "run", **QUICK
+    ).folder
+    shutil.rmtree(tmp_path / "bert")  # a student of it needs it no more
+    loaded = lb.load(folder)
+    assert (type(loaded).__name__, loaded.config.hidden_size) == (kind, 4)
+    assert same(loaded, student)
+
+
+def test_a_new_classifier_takes_its_classes_from_the_data():
+    rows = Data(({"input_ids": pattern(6, 4)}, torch.tensor([0, 1, 2, 0, 1, 2])))
+    material = Material("rows", rows, None, None, classes=3)
+    assert defaults_of("hf-config:bert", material) == {"num_labels": 3}
+    assert defaults_of("hf:bert", material) == {}
+    assert defaults_of("hf-config:bert", Material("rows", rows, None, None)) == {}
 
 
 @pytest.mark.parametrize(

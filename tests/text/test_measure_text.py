@@ -12,8 +12,11 @@ import sys
 import pytest
 import torch
 
+from limbeck import TeacherRecord, certify, write_records
 from limbeck.checks import ArgumentError, DataError
 from limbeck.cli.main import run
+from limbeck.training.building import build
+from limbeck.training.saving import save_model
 from limbeck.zoo.text import load_text, read_table
 
 
@@ -101,7 +104,7 @@ def test_tables_of_all_kinds_hold_the_same_rows(tmp_path):
     ("name", "content", "message"),
     [
         ("t.csv", b"text,lable\nx,1\n", r"t.csv, line 1: .*got text, lable. Did you mean lable"),
-        ("t.csv", b'text,label\n"two\nlines",1\nx,\n', "line 4: expected a label.*got ''"),
+        ("t.csv", b'text,label\n"two\nlines",1\nx\n', "line 4: expected a label.*got None"),
         ("t.csv", b"text,label\nx,1\ny\n", "line 3: expected a label.*got None"),
         ("t.csv", b"text,label\nx,1\ny,0,z\n", "line 3: expected as many columns"),
         ("t.csv", b'text,label\nx,1\n"y,0\n', "line 3: expected CSV"),
@@ -167,6 +170,39 @@ def test_a_folder_with_its_own_test_table(tmp_path, teacher):
         load_text(folder, teacher)
 
 
+def test_rows_with_an_empty_label_are_trained_on_without_one(tmp_path, teacher):
+    known, free = lines(100), [(f"{text} so so", "") for text, _ in lines(40)]
+    mixed = [*known[:30], *free[:25], *known[30:], *free[25:]]
+    alone = load_text(write_csv(tmp_path / "a.csv", known), teacher)
+    found = load_text(write_csv(tmp_path / "b.csv", mixed), teacher)
+    for part in ("validation", "test"):  # as if the unlabelled rows were not there
+        ours, theirs = getattr(found, part), getattr(alone, part)
+        assert torch.equal(ours.targets, theirs.targets)
+        count = theirs.source.inputs["input_ids"].shape[1]
+        assert torch.equal(
+            ours.source.inputs["input_ids"][:, :count], theirs.source.inputs["input_ids"]
+        )
+    targets, ids = found.train.targets, found.train.source.inputs["input_ids"]
+    assert torch.equal(targets[targets >= 0], alone.train.targets)
+    so = transformers.AutoTokenizer.from_pretrained(teacher).convert_tokens_to_ids("so")
+    ends = [row[row != 0][-3:-1].tolist() == [so, so] for row in ids]
+    assert int((targets == -1).sum()) == 40
+    assert all(end for end, target in zip(ends, targets.tolist(), strict=True) if target == -1)
+    few = load_text(tmp_path / "b.csv", teacher, labels=10)
+    assert int((few.train.targets >= 0).sum()) == 10
+    less = load_text(tmp_path / "b.csv", teacher, limit=50)
+    assert len(less.train) == 50
+    assert 0 < int((less.train.targets == -1).sum()) < 40
+    objects = [{"text": text, "label": label} for text, label in known]
+    objects += [{"text": "so", "label": None}, {"text": "it", "label": " "}]
+    (tmp_path / "c.jsonl").write_text("\n".join(map(json.dumps, objects)))
+    assert int((load_text(tmp_path / "c.jsonl", teacher).train.targets == -1).sum()) == 2
+    with pytest.raises(DataError, match=r"b.csv, row 31: expected a label .*got ''"):
+        load_text(tmp_path / "a.csv", teacher, test=tmp_path / "b.csv")
+    with pytest.raises(DataError, match=r"d.csv: expected rows with a label; got none"):
+        load_text(write_csv(tmp_path / "d.csv", free), teacher)
+
+
 def test_a_folder_without_a_tokenizer(tmp_path):
     table = write_csv(tmp_path / "t.csv", lines(20))
     with pytest.raises(ArgumentError, match="expected a folder with a tokenizer"):
@@ -213,3 +249,56 @@ def test_networks_that_read_different_tokens_share_no_rows(tmp_path, teacher, li
     code, _, said = limbeck(*command)
     assert code == 2
     assert "expected a folder with config.json" in " ".join(said.split())
+
+
+def test_a_saved_model_is_evaluated_on_a_table(tmp_path, teacher, limbeck):
+    rows = lines(20)
+    folder = tmp_path / "set"
+    folder.mkdir()
+    write_csv(folder / "train.csv", lines(40))
+    write_csv(folder / "test.csv", rows)
+    model = build(f"hf:{teacher}").eval()
+    save_model(model, tmp_path / "model")
+    command = ("evaluate", tmp_path / "model", "--device", "cpu", "--json")
+    code, said, errors = limbeck(*command, "--data", folder, "--tokenizer", teacher)
+    assert code == 0, errors
+    tokenizer = transformers.AutoTokenizer.from_pretrained(teacher)
+    with torch.no_grad():  # one by one, without padding
+        right = [
+            int(model(**tokenizer(text, return_tensors="pt")).logits.argmax()) == label
+            for text, label in rows
+        ]
+    found = json.loads(said)
+    assert found["rows"] == 20
+    assert found["metrics"]["accuracy"] == pytest.approx(sum(right) / 20)
+    code, _, errors = limbeck(*command, "--data", folder)
+    assert code == 2
+    assert "expected a tokenizer for a table of texts; got none" in " ".join(errors.split())
+    code, _, errors = limbeck(*command, "--data", "digits", "--tokenizer", teacher)
+    assert code == 2
+    assert "--tokenizer: expected a table of texts as data; got digits" in " ".join(errors.split())
+
+
+def test_a_student_is_certified_on_a_table(tmp_path, teacher, limbeck):
+    table = write_csv(tmp_path / "t.csv", lines(100))
+    generator = torch.Generator().manual_seed(0)
+    chances = torch.rand(30, generator=generator)
+    labels = (torch.rand(30, generator=generator) < chances).long()
+    records = [
+        TeacherRecord(place, label, (chance if label else 1 - chance).log().item())
+        for place, (chance, label) in enumerate(zip(chances, labels.tolist(), strict=True))
+    ]
+    path = write_records(tmp_path / "answers.jsonl", records)
+    command = ("certify", f"hf:{teacher}", "--records", path, "--data", table, "--json")
+    code, said, errors = limbeck(*command, "--tokenizer", teacher, "--device", "cpu")
+    assert code == 0, errors
+    found = json.loads(said)
+    rows = load_text(table, teacher).test
+    direct = certify(build(f"hf:{teacher}"), records, rows, device="cpu")
+    assert found["records"] == 30
+    assert found["estimates"]["total_variation"]["value"] == pytest.approx(
+        direct.total_variation.value, abs=1e-9
+    )
+    code, _, errors = limbeck(*command)
+    assert code == 2
+    assert "expected a tokenizer for a table of texts; got none" in " ".join(errors.split())

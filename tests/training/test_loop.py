@@ -520,3 +520,25 @@ def test_time_shares_cover_the_step():
     }
     assert sum(shares.values()) == pytest.approx(1.0)
     assert time["seconds"] > 0
+
+
+def test_a_result_prints_its_metrics_with_units_and_no_module(tmp_path):
+    held = rows(30, seed=1)
+    result = lb.distill(
+        network(), None, rows(), validation=held, test=held, out=tmp_path / "run", **QUICK
+    )
+    said = str(result).splitlines()
+    assert repr(result) == str(result)
+    assert said[0] == f"train, seed 0: finished, {tmp_path / 'run'}"
+    found = result.record.results["last"]["test"]
+    assert (
+        f"last, test: accuracy {100 * found['accuracy']:.2f} %, "
+        f"cross_entropy {found['cross_entropy']:.4f} nats"
+    ) in said
+    epoch = result.record.results["best"]["validation"]["epoch"]
+    assert sum(line.startswith(f"best, validation: epoch {int(epoch)}, acc") for line in said) == 1
+    assert [line.partition(":")[0] for line in said[1:]] == [
+        "last, validation", "last, test", "mean of last ten, validation",
+        "best, validation", "best, test",
+    ]  # fmt: skip
+    assert "Linear" not in str(result)

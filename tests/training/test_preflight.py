@@ -7,12 +7,12 @@ from collections import namedtuple
 
 import pytest
 import torch
-from helpers.small import QUICK, good_teacher, network, rows
+from helpers.small import QUICK, good_teacher, network, rows, same
 from torch import nn
 
 import limbeck as lb
 from limbeck.checks import ArgumentError, DataError, LayerError, ModelError
-from limbeck.training.preflight import PreflightError, check_disk, check_teacher
+from limbeck.training.preflight import PreflightError, check_disk, check_scores, check_teacher
 
 
 def test_a_teacher_at_chance_is_an_error_unless_forced():
@@ -92,6 +92,85 @@ def test_unlabelled_rows_are_said():
     assert "warning: teacher: no labelled rows to look at its accuracy on." in texts(
         (x, torch.full_like(y, -1))
     )
+
+
+@pytest.mark.parametrize("targets", [None, torch.full((48,), -1)])
+def test_training_on_nothing_is_refused(targets):
+    x, _ = rows()
+    data = x if targets is None else (x, targets)
+    before = network()
+    with pytest.raises(PreflightError, match=r"no term has a gradient\. Give labels or a teacher"):
+        lb.distill(before, None, data, **QUICK)
+    assert same(before, network())
+    taught = lb.distill(network(), good_teacher(), data, loss="kd", **QUICK)
+    assert not same(taught.student, network())
+
+
+def test_a_task_that_needs_no_targets_is_training_on_something():
+    class Copies:  # the inputs' sum, which no label says
+        def loss(self, outputs, batch):
+            return (outputs.logits.sum(1) - batch.inputs.sum(1)).square().mean()
+
+        def metrics(self, outputs, batch):
+            return {}
+
+    learnt = lb.distill(network(), None, rows()[0], task=Copies(), **QUICK)
+    assert not same(learnt.student, network())
+
+
+def test_rows_that_sum_to_one_are_probabilities():
+    logits = torch.randn(64, 5, generator=torch.Generator().manual_seed(0))
+    soft = logits.softmax(1)
+    found = check_scores("teacher", lb.Outputs(soft), "error")
+    assert [one.level for one in found] == ["error"]
+    assert "Remove the model's softmax, or let it return their logarithm." in found[0].text
+    uneven = torch.cat([soft[:63], soft[63:] + 1e-3])
+    for scores in (logits, logits.sigmoid(), soft.log(), uneven, soft[:1], torch.ones(8, 1)):
+        assert check_scores("teacher", lb.Outputs(scores), "error") == []
+    outside = torch.tensor([[1.5, -0.5], [2.0, -1.0]])  # rows that sum to one, yet are no chances
+    assert check_scores("teacher", lb.Outputs(outside), "error") == []
+
+
+def test_a_softmax_before_a_loss_on_logits_is_refused_unless_forced():
+    soft_teacher = nn.Sequential(*good_teacher(), nn.Softmax(dim=1))
+    with pytest.raises(PreflightError, match="teacher: expected logits; got probabilities"):
+        lb.distill(network(), soft_teacher, rows(), loss="kd", **QUICK)
+    with pytest.raises(PreflightError, match="student: expected logits; got probabilities"):
+        lb.distill(nn.Sequential(*network(), nn.Softmax(dim=1)), None, rows(), **QUICK)
+    forced = lb.distill(network(), soft_teacher, rows(), loss="kd", force=True, **QUICK).record
+    assert any(text.startswith("forced: teacher: expected logits") for text in forced.warnings)
+    # Features are all that ITRD reads: nothing is lost there.
+    read = lb.distill(
+        *(network(10), soft_teacher, rows()),
+        loss="itrd",
+        layers={"student": "1", "teacher": "1"},
+        **QUICK,
+    ).record
+    assert any(text.startswith("teacher: expected logits") for text in read.warnings)
+    logged = nn.Sequential(*good_teacher(), nn.LogSoftmax(dim=1))
+    assert lb.distill(network(), logged, rows(), loss="kd", **QUICK).record.warnings == []
+
+
+def test_labels_under_an_unknown_key_are_noticed():
+    class Reads(nn.Module):
+        def __init__(self, inside):
+            super().__init__()
+            self.inside = inside
+
+        def forward(self, x, y=None, mask=None):
+            return self.inside(x)
+
+    def warned(**columns):
+        student, teacher = Reads(network()), Reads(good_teacher())
+        return lb.distill(student, teacher, columns, loss="kd", **QUICK).record.warnings
+
+    x, y = rows()
+    assert (
+        "data: no row has a label, and key 'y' is taken as an input; labels are read from "
+        "'labels' or 'label'."
+    ) in warned(x=x, y=y)
+    for others in ({"labels": y}, {"labels": y, "y": y}, {"mask": y > 0}, {"y": y * 1.0}):
+        assert not any("is taken as an input" in text for text in warned(x=x, **others))
 
 
 def test_permuted_classes_are_named():

@@ -677,6 +677,31 @@ def test_image_folder_without_val_and_test(tmp_path):
     assert set.union(*parts) == {row.tobytes() for row in x["train"]}
 
 
+def test_image_folder_of_classes_alone_is_a_train_by_itself(tmp_path):
+    write_folder(tmp_path / "parted", parts=("train",))
+    (tmp_path / "parted" / "train").rename(tmp_path / "photos")
+    plain = load_dataset("folder", folder=tmp_path / "photos", validation=0.2)
+    (tmp_path / "photos").rename(tmp_path / "parted" / "train")
+    parted = load_dataset("folder", folder=tmp_path / "parted", validation=0.2)
+    assert plain.class_names == ["cat", "dog"]
+    for part in ("train", "validation", "test"):
+        one, other = getattr(plain, part), getattr(parted, part)
+        assert torch.equal(images_of(one), images_of(other))
+        assert torch.equal(one.targets, other.targets)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("Training/cat", "Training/dog"), ("cat", "validation"), ("cat", "dog/young"), ("cat",)],
+)
+def test_what_is_neither_layout_of_an_image_folder(tmp_path, names):
+    for name in names:
+        write_image(tmp_path / name / "00.png", pixels(4, 4, 3))
+    said = r"expected train/<class>/<name>.png or <class>/<name>.png .*under train/ where"
+    with pytest.raises(DataError, match=said):
+        load_dataset("folder", folder=tmp_path)
+
+
 def test_image_folder_resizes_to_the_common_or_the_given_size(tmp_path):
     x, _ = write_folder(tmp_path, parts=("train", "test"))
     odd = np.full((40, 40, 3), 90, np.uint8)

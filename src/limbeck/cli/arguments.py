@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import typer
 
 from limbeck.cli.completing import complete_data, complete_model, complete_value
+from limbeck.cli.own_modules import search_here
 
 
 _EPILOG = (
@@ -66,7 +67,12 @@ RecipeOfData = Annotated[
     ),
 ]
 Trust = Annotated[
-    bool, typer.Option("--trust", help="Call builders outside of limbeck that folders name.")
+    bool,
+    typer.Option(
+        "--trust",
+        callback=search_here,
+        help="Call builders outside of limbeck that folders name.",
+    ),
 ]
 RowsAtATime = Annotated[int, typer.Option(min=1, help="Rows at a time.")]
 TOKENIZER = "Where tokens are strings: a folder of a tokenizer that transformers can load."
@@ -103,6 +109,7 @@ class Flags:
     force: bool = False
     as_json: bool = False
     teacher: str | None = None
+    trust: bool = False
 
 
 def process_index() -> int:

@@ -7,7 +7,16 @@ from typing import Annotated, Literal
 
 import typer
 
-from limbeck.cli.arguments import DRAWS, LAYERS, TEMPERATURE, AsJson, Device, DryRun, Overrides
+from limbeck.cli.arguments import (
+    DRAWS,
+    LAYERS,
+    TEMPERATURE,
+    AsJson,
+    Device,
+    DryRun,
+    Overrides,
+    Trust,
+)
 
 
 Dtype = Literal["fp32", "fp16", "bf16"]
@@ -63,6 +72,7 @@ def cache(
         Literal["fp32", "bf16"] | None, typer.Option(help="Of the teacher's weights.")
     ] = None,
     device: Device = None,
+    trust: Trust = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
@@ -83,6 +93,6 @@ def cache(
     }  # fmt: skip
     wanted = Wanted(
         recipe, overrides or [], out, views, keep, layers, maps, parts, batch_size, precision,
-        device, settings,
+        device, settings, trust,
     )  # fmt: skip
     run_cache(wanted, dry_run=dry_run, as_json=as_json)

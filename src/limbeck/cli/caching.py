@@ -45,6 +45,7 @@ class Wanted:
     precision: str | None
     device: str | None
     settings: dict[str, Any]
+    trust: bool = False
 
 
 def run_cache(wanted: Wanted, *, dry_run: bool, as_json: bool) -> None:
@@ -55,6 +56,7 @@ def run_cache(wanted: Wanted, *, dry_run: bool, as_json: bool) -> None:
     """
     where = "standard input" if wanted.recipe == "-" else wanted.recipe
     recipe = recipe_of(overridden(read_mapping(wanted.recipe), wanted.overrides), where)
+    recipe = recipe.trusting() if wanted.trust else recipe
     if recipe.teacher is None:
         raise RecipeError(
             f"{where}: expected `teacher` to name a model; it is null. Name one, such as "

@@ -17,7 +17,7 @@ from limbeck.cli.material import Material, material_of
 from limbeck.cli.parts import model_of
 from limbeck.cli.recipe import ModelRecipe, Recipe, read_mapping, recipe_of
 from limbeck.cli.records_given import records_given
-from limbeck.cli.specs import data_spec, labels_of, model_spec
+from limbeck.cli.specs import data_spec, labels_of, model_spec, with_tokenizer
 from limbeck.cli.yaml_text import overridden
 from limbeck.data import Data
 from limbeck.files import check_writable
@@ -160,6 +160,8 @@ def _data(wanted: Wanted, records: Records) -> tuple[Material | None, Data | Non
     if not asked and not any(isinstance(record.input, int) for record in records):
         return None, None
     where, mapping = _mapping(wanted)
+    if isinstance(mapping.get("data"), dict):
+        mapping["data"] = with_tokenizer(mapping["data"], wanted.tokenizer)
     material = material_of(_checked(mapping, where, _model(wanted.student)).data)
     rows = getattr(material, wanted.part)
     if rows is None:

@@ -82,10 +82,12 @@ def print_summary(found: DemoSummary, teacher: RunRecord, titles: Mapping[str, s
         console.print(forecast_sentence(found.forecasts, comparison, titles), markup=False)
     console.print(bits_sentence(found.measurement), markup=False)
     console.print(demo_store.told(found.stores), markup=False)
-    console.print(found.weights["paragraphs"][0], markup=False)
+    advice, law, conclusion = found.weights["paragraphs"]
     told = "; ".join(f"{row[0]}: {row[1]}" for row in found.weights["rows"])
-    console.print(found.queries["paragraphs"][1], markup=False)
+    console.print(f"{advice} {law}", markup=False)
     console.print(f"Test accuracy by the weight of KD (first seeds): {told}.", markup=False)
+    console.print(conclusion, markup=False)
+    console.print(found.queries["paragraphs"][1], markup=False)
     for warning in comparison.warnings:
         console.print(f"warning: {warning}", markup=False)
     console.print(f"{found.report} ({found.seconds:.0f} s)", markup=False, soft_wrap=True)

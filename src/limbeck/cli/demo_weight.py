@@ -70,6 +70,7 @@ def chapter(advice: WeightAdvice, runs: Mapping[str, Sequence[Result]]) -> dict[
         "paragraphs": [
             advice_sentence(advice),
             _law(races[0]["epochs"], won),
+            conclusion(advice, _means(runs, "validation")),
         ],
         "columns": ["Weight of KD", "Test accuracy, mean", "Each seed"],
         "rows": [
@@ -78,6 +79,44 @@ def chapter(advice: WeightAdvice, runs: Mapping[str, Sequence[Result]]) -> dict[
             for values in [[one.record.results["last"]["test"]["accuracy"] for one in group]]
         ],
     }
+
+
+def conclusion(advice: WeightAdvice, accuracies: Mapping[str, float]) -> str:
+    """Say which weight was best on validation images, and whether the advice points there.
+
+    Args:
+        advice: What the law of the training loss advises.
+        accuracies: Mean validation accuracy [fraction] by the name of the weight.
+
+    Returns:
+        Two sentences.
+    """
+    best, *others = sorted(accuracies, key=lambda name: -accuracies[name])
+    rest = ", ".join(f"{name}: {100 * accuracies[name]:.1f} %" for name in others)
+    told = (
+        f"Best on validation images (means of few seeds, without intervals): weight {best}, "
+        f"{100 * accuracies[best]:.1f} % ({rest})."
+    )
+    advised, number = _advised(advice), best.partition(",")[0]
+    if advised.status == "unresolved" or number == "raced":
+        return f"{told} For new images go by validation."
+    if advised.lower <= float(number) <= advised.upper:
+        return f"{told} The advice for the training loss agrees with it."
+    return (
+        f"{told} That contradicts the advice, {advised.value:.2f}, which is for the training loss: "
+        "for new images go by validation."
+    )
+
+
+def _means(runs: Mapping[str, Sequence[Result]], part: str) -> dict[str, float]:
+    return {
+        name: fmean(one.record.results["last"][part]["accuracy"] for one in group)
+        for name, group in runs.items()
+    }
+
+
+def _advised(advice: WeightAdvice) -> Estimate:
+    return advice.loss if advice.loss is not None else advice.horizon
 
 
 def _law(epochs: int, won: str) -> str:
@@ -90,7 +129,7 @@ def _law(epochs: int, won: str) -> str:
 
 def advice_sentence(advice: WeightAdvice) -> str:
     """Return the advised weight with its interval, the diagnosis and the action in words."""
-    found = advice.loss if advice.loss is not None else advice.horizon
+    found = _advised(advice)
     return (
         "For the training loss of the KD student of the first seed, gradient noise and bias ask "
         f"for the weight {_words(found)}, for a single step {_words(advice.one_step)}. Diagnosis: "

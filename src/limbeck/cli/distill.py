@@ -20,6 +20,7 @@ from limbeck.cli.arguments import (
     Resume,
     Seed,
     Seeds,
+    Trust,
 )
 from limbeck.cli.completing import complete_model
 
@@ -42,6 +43,7 @@ def distill(
     device: Device = None,
     dry_run: DryRun = False,
     force: Force = False,
+    trust: Trust = False,
     as_json: AsJson = False,
 ) -> None:
     """Train a student with the help of a teacher.
@@ -50,5 +52,7 @@ def distill(
     """
     from limbeck.cli.running import run_recipe
 
-    flags = Flags(seed, seeds, out, resume, overwrite, device, dry_run, force, as_json, teacher)
+    flags = Flags(
+        seed, seeds, out, resume, overwrite, device, dry_run, force, as_json, teacher, trust
+    )
     run_recipe("distill", recipe, overrides or [], flags)

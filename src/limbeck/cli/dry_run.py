@@ -60,7 +60,7 @@ class DryRun:
         Returns:
             False: nothing is to be trained.
         """
-        self.findings = [*findings, *_of_folder(loop)]
+        self.findings = [*findings, *_of_data(loop), *_of_folder(loop)]
         self.parameters = _parameters(loop)
         self.steps = loop.steps
         rows = _rows_evaluated(loop)
@@ -144,6 +144,12 @@ def _seconds_per_row(loop: Loop) -> float:
     start = perf_counter()
     evaluate(loop.student, slice_, loop.inner.task, device=loop.accelerator.device)
     return (perf_counter() - start) / len(slice_)
+
+
+def _of_data(loop: Loop) -> list[Finding]:
+    """Say how training rows are augmented: image data sets are unless told otherwise."""
+    augment = loop.record.data.get("augment")
+    return [] if augment is None else [Finding("fact", f"augment: {augment}")]
 
 
 def _of_folder(loop: Loop) -> list[Finding]:

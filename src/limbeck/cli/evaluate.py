@@ -16,6 +16,7 @@ from limbeck.cli.arguments import (
     Overrides,
     Part,
     RecipeOfData,
+    Tokenizer,
     Trust,
     process_index,
 )
@@ -31,6 +32,7 @@ def evaluate(
     predictions: Annotated[
         Path | None, typer.Option(help="Write class predictions to this CSV file.")
     ] = None,
+    tokenizer: Tokenizer = None,
     trust: Trust = False,
     device: Device = None,
     as_json: AsJson = False,
@@ -46,6 +48,7 @@ def evaluate(
     from limbeck.cli.parts import task_of_recipe
     from limbeck.cli.predictions import write_predictions
     from limbeck.cli.recipe import recipe_of
+    from limbeck.cli.specs import TEXT, with_tokenizer
     from limbeck.cli.texts import fit_model, fit_task
     from limbeck.cli.yaml_text import overridden
     from limbeck.training.accelerating import accelerator_for
@@ -55,7 +58,16 @@ def evaluate(
 
     model = load(folder, trust=trust)
     where, mapping = data_mapping("evaluate", folder, recipe, data, data_folder)
-    chosen = recipe_of(overridden(mapping, overrides or []), where)
+    mapping = overridden(mapping, overrides or [])
+    if isinstance(mapping.get("data"), dict):
+        mapping["data"] = with_tokenizer(mapping["data"], tokenizer)
+    chosen = recipe_of(mapping, where)
+    if tokenizer is not None and chosen.data.module != TEXT:
+        got = chosen.data.module or chosen.data.name
+        raise ArgumentError(
+            f"--tokenizer: expected a table of texts as data; got {got}. Drop it, or give --data "
+            "TABLE."
+        )
     material = material_of(chosen.data)
     rows = getattr(material, part)
     if rows is None:

@@ -30,6 +30,7 @@ def of_installation() -> dict[str, Any]:
         "binary networks (binary:NAME)": list(BINARY_NETWORKS),
         "conversions": list(CONVERSIONS),
         "data sets": list(DATA_SETS),
+        "texts (data.module)": ["limbeck.zoo.text:load_text", "limbeck.zoo.tokens:load_tokens"],
     }
 
 
@@ -120,6 +121,7 @@ def of_data_set(name: str, folder: Path | None) -> dict[str, Any]:
     return {
         "data": {
             **{f"{part} rows": len(rows) for part, rows in parts.items() if rows is not None},
+            "augment": "none" if found.train.augment is None else str(found.train.augment),
             "classes": found.classes,
             "class names": ", ".join((found.class_names or [])[:20]),
             "channels": found.channels,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from limbeck.cli.arguments import AsJson, Device, Models, Overrides, RecipePath, Seed
+from limbeck.cli.arguments import AsJson, Device, Models, Overrides, RecipePath, Seed, Trust
 
 
 def forecast(
@@ -23,6 +23,7 @@ def forecast(
     out: Annotated[Path | None, typer.Option(help="Folder for forecast.json.")] = None,
     seed: Seed = None,
     device: Device = None,
+    trust: Trust = False,
     as_json: AsJson = False,
 ) -> None:
     """Forecast what a recipe's distillation will bring, before it is paid for.
@@ -39,5 +40,6 @@ def forecast(
         pilot=pilot,
         seed=seed,
         device=device,
+        trust=trust,
     )
     run_forecast(wanted, out, as_json=as_json)

@@ -18,7 +18,7 @@ def init(
     recipe: Annotated[
         str,
         typer.Option(
-            help="Which recipe: digits, fashion-mnist, folder, crd/resnet32x4-resnet8x4, ... "
+            help="Which recipe: digits, fashion-mnist, folder, text, crd/resnet32x4-resnet8x4, ... "
             "(--list shows all).",
             show_default=True,
             autocompletion=complete_recipe,

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from limbeck.checks import RecipeError, nearest
+from limbeck.cli.own_modules import search_here
 from limbeck.cli.recipe import DataRecipe
 from limbeck.data import Arrays, Data
 from limbeck.vocabulary import Vocabulary
@@ -68,6 +69,7 @@ def material_of(recipe: DataRecipe) -> Material:
 
 def _from_callable(name: str, options: dict[str, Any]) -> Material:
     package, _, rest = name.partition(":")
+    search_here()
     try:
         target: Any = importlib.import_module(package)
     except ModuleNotFoundError as problem:

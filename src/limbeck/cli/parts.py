@@ -11,6 +11,7 @@ from torch import nn
 
 from limbeck.checks import RecipeError, check_choice, nearest
 from limbeck.cli.material import Material
+from limbeck.cli.own_modules import is_own, search_here
 from limbeck.cli.recipe import ModelRecipe, Recipe
 from limbeck.cli.texts import defaults_of, fit_model
 from limbeck.cli.weights import load_weights_from
@@ -64,6 +65,7 @@ def teacher_of(recipe: ModelRecipe, material: Material, seed: int = 0) -> Any:
 def _unconverted(
     recipe: ModelRecipe, where: str, material: Material | None, seed: int
 ) -> nn.Module:
+    search_here(recipe.trust or is_own(recipe.model))
     if recipe.folder is not None:
         return load(recipe.folder, trust=recipe.trust)
     name, arguments = str(recipe.model), recipe.arguments

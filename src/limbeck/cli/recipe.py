@@ -180,6 +180,16 @@ class Recipe(BaseModel):
             raise ValueError("expected `name`, such as classification")
         return value
 
+    def trusting(self) -> Recipe:
+        """Return the recipe with ``trust`` beside each ``folder`` of a model: what --trust says."""
+        models = {"teacher": self.teacher, "student": self.student}
+        trusted = {
+            name: model.model_copy(update={"trust": True})
+            for name, model in models.items()
+            if model is not None and model.folder is not None
+        }
+        return self.model_copy(update=trusted)
+
     def as_yaml(self) -> str:
         """Return all fields, defaults included, as YAML that is a recipe again."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

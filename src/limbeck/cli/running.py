@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import typer
 
-from limbeck.checks import ArgumentError, RecipeError
+from limbeck.checks import ArgumentError, CheckpointError, RecipeError
 from limbeck.cli import show
 from limbeck.cli.arguments import Flags, process_index
 from limbeck.cli.dry_run import DryRun
@@ -22,6 +22,7 @@ from limbeck.cli.specs import model_spec
 from limbeck.cli.texts import fit_task
 from limbeck.cli.yaml_text import overridden
 from limbeck.files import write_text
+from limbeck.record import FILE_NAME
 from limbeck.training.distil import Result, distill
 from limbeck.training.interrupts import Interrupted
 
@@ -40,6 +41,7 @@ def run_recipe(kind: Kind, source: str, overrides: list[str], flags: Flags) -> N
     """
     recipe = _resolved(source, overrides, flags)
     _check_kind(kind, recipe, source)
+    _check_folder(recipe, flags)
     material = material_of(recipe.data)
     teacher = None if recipe.teacher is None else teacher_of(recipe.teacher, material, recipe.seed)
     if flags.dry_run:
@@ -67,7 +69,8 @@ def _resolved(source: str, overrides: list[str], flags: Flags) -> Recipe:
     chosen = {name: value for name, value in chosen.items() if value is not None}
     if chosen:
         mapping["training"] = {**(mapping.get("training") or {}), **chosen}
-    return recipe_of(mapping, "standard input" if source == "-" else source)
+    recipe = recipe_of(mapping, "standard input" if source == "-" else source)
+    return recipe.trusting() if flags.trust else recipe
 
 
 def _check_kind(kind: Kind, recipe: Recipe, source: str) -> None:
@@ -80,6 +83,26 @@ def _check_kind(kind: Kind, recipe: Recipe, source: str) -> None:
         raise RecipeError(
             f"{source}: expected `teacher` to name a model; it is null. Name one, or use "
             "limbeck train."
+        )
+
+
+def _check_folder(recipe: Recipe, flags: Flags) -> None:
+    """Refuse one run among those of several seeds, and several seeds inside of one run."""
+    assert recipe.out is not None  # it was given a default
+    if flags.overwrite or flags.dry_run:
+        return
+    single = (recipe.out / FILE_NAME).is_file()
+    seeds = sorted(path.parent.name for path in recipe.out.glob(f"seed*/{FILE_NAME}"))
+    if flags.seeds > 1 and single:
+        raise CheckpointError(
+            f"{recipe.out}: expected an empty folder for {flags.seeds} seeds; it holds a single "
+            "run. Use another --out, or --overwrite to put them beside it."
+        )
+    if flags.seeds == 1 and seeds and not single:
+        raise CheckpointError(
+            f"{recipe.out}: expected an empty folder; it holds runs of several seeds "
+            f"({', '.join(seeds)}). Use another --out, --seeds {len(seeds)} --resume to go on with "
+            "them, or --overwrite to put a single run beside them."
         )
 
 

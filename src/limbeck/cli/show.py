@@ -18,7 +18,7 @@ from limbeck.tasks import TASKS
 _MOMENTS = (
     ("last", "student, last epoch"),
     ("best", "student, best on validation"),
-    ("mean_of_last_ten", "student, mean of last ten epochs"),
+    ("mean_of_last_ten", "student, {mean}"),
 )
 
 
@@ -73,9 +73,10 @@ def run_summary(record: RunRecord, folder: Path | None) -> None:
         found = record.results.get(moment, {})
         cells = [_number(found.get(part, {}).get(metric)) for part in ("validation", "test")]
         if any(cells):
-            rows.append((label, *cells))
+            rows.append((label.format(mean=_mean_of_the_last(record, metric)), *cells))
     title = f"{record.kind}, seed {record.seed}: {record.status}"
     table(title, ("", f"validation {metric}", f"test {metric}"), rows)
+    _say_teacher_on_training_rows(record, metric)
     where = f", {folder}" if folder is not None else ""
     for store in record.teacher.get("stores", ()):
         _say_what_it_saved(store, len(record.curves.get("loss total", ())))
@@ -103,13 +104,41 @@ def main_metric(record: RunRecord) -> str:
     return "metric"
 
 
+def _mean_of_the_last(record: RunRecord, metric: str) -> str:
+    """Say over how many evaluations the mean goes: ten, or as many as there were."""
+    epochs = max(map(len, record.curves.values()), default=0)
+    curve = record.curves.get(f"validation {metric}")
+    if curve is not None:
+        count = min(10, sum(value is not None for value in curve))
+    else:  # the test rows, looked at in the last ten of the epochs that were planned
+        count = epochs - max(int(record.settings.get("epochs", epochs)) - 10, 0)
+    what = "epoch" if record.settings.get("evaluate_every", 1) == 1 else "evaluation"
+    return f"mean of the last {count} {what}{'' if count == 1 else 's'}"
+
+
+def _looked_at_validation(record: RunRecord) -> bool:
+    """Say whether the teacher was looked at on validation rows: a store is on training rows."""
+    return "validation" in record.data and "stores" not in record.teacher
+
+
 def _teacher_row(record: RunRecord, metric: str) -> tuple[Any, ...] | None:
-    slice_, test = record.teacher.get("slice", {}), record.teacher.get("test", {})
+    slice_ = record.teacher.get("slice", {}) if _looked_at_validation(record) else {}
+    test = record.teacher.get("test", {})
     if metric not in slice_ and metric not in test:
         return None
-    looked_at = "stored training rows" if "stores" in record.teacher else "validation rows"
-    rows = f" ({slice_['rows']:.0f} {looked_at})" if "rows" in slice_ else ""
+    rows = f" ({slice_['rows']:.0f} validation rows)" if "rows" in slice_ else ""
     return (f"teacher{rows}", _number(slice_.get(metric)), _number(test.get(metric)))
+
+
+def _say_teacher_on_training_rows(record: RunRecord, metric: str) -> None:
+    """Print how good the teacher is on rows that stand under no column of the table."""
+    seen = record.teacher.get("slice", {})
+    if metric not in seen or "rows" not in seen or _looked_at_validation(record):
+        return
+    mixed = "stores" in record.teacher and "class" in record.teacher  # live teachers beside
+    stored = "stored " if "stores" in record.teacher else ""
+    rows = "rows" if mixed and "validation" in record.data else f"{stored}training rows"
+    say(f"teacher, on {seen['rows']:.0f} {rows}: {metric.replace('_', ' ')} {seen[metric]:.4f}.")
 
 
 def _number(value: float | None) -> str:

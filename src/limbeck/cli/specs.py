@@ -60,6 +60,31 @@ def data_spec(text: str, folder: Path | None) -> dict[str, Any]:
     )
 
 
+def with_tokenizer(data: dict[str, Any], tokenizer: str | Path | None) -> dict[str, Any]:
+    """Return a recipe's ``data`` with a tokenizer for its table of texts, where one was given.
+
+    Example:
+        >>> with_tokenizer({"module": TEXT, "options": {"table": "a.csv"}}, "bert")["options"]
+        {'table': 'a.csv', 'tokenizer': 'bert'}
+        >>> with_tokenizer({"name": "digits"}, "bert")
+        {'name': 'digits'}
+
+    Raises:
+        ArgumentError: If the data are a table of texts and no tokenizer is known.
+    """
+    options = data.get("options") or {}
+    if data.get("module") != TEXT or not isinstance(options, dict):  # the recipe's checks say why
+        return data
+    if tokenizer is not None:
+        options = {**options, "tokenizer": str(tokenizer)}
+    if "tokenizer" not in options:
+        raise ArgumentError(
+            f"{options.get('table', 'data')}: expected a tokenizer for a table of texts; got none. "
+            "Give --tokenizer FOLDER, the one that the model was trained with."
+        )
+    return {**data, "options": options}
+
+
 def is_text(path: Path) -> bool:
     """Say whether a path is a table of texts or a folder that holds one."""
     from limbeck.zoo.text import find_table, is_table

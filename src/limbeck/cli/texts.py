@@ -1,4 +1,4 @@
-"""Language models in recipes: one vocabulary for data and models, and a task to go with it."""
+"""Text models in recipes: one vocabulary for data and models, and a task to go with it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,15 @@ from limbeck.types import Task
 
 
 def defaults_of(name: str, material: Material | None) -> dict[str, int]:
-    """Return what a new language model takes from the data where a recipe does not say it."""
-    if material is None or material.vocabulary is None or not name.startswith(f"{PREFIX}:"):
+    """Return what a new text model takes from the data where a recipe does not say it.
+
+    Of tokens that is the vocabulary; of rows with a class each, the number of classes.
+    """
+    if material is None or not name.startswith(f"{PREFIX}:"):
         return {}
-    return {"vocab_size": material.vocabulary.size}
+    if material.vocabulary is not None:
+        return {"vocab_size": material.vocabulary.size}
+    return {} if material.classes is None else {"num_labels": material.classes}
 
 
 def fit_model(model: nn.Module, where: str, material: Material | None) -> nn.Module:

@@ -15,6 +15,7 @@ from limbeck.cli.arguments import (
     Resume,
     Seed,
     Seeds,
+    Trust,
 )
 
 
@@ -29,6 +30,7 @@ def train(
     device: Device = None,
     dry_run: DryRun = False,
     force: Force = False,
+    trust: Trust = False,
     as_json: AsJson = False,
 ) -> None:
     """Train a model without a teacher: teachers, and students as controls.
@@ -37,5 +39,5 @@ def train(
     """
     from limbeck.cli.running import run_recipe
 
-    flags = Flags(seed, seeds, out, resume, overwrite, device, dry_run, force, as_json)
+    flags = Flags(seed, seeds, out, resume, overwrite, device, dry_run, force, as_json, trust=trust)
     run_recipe("train", recipe, overrides or [], flags)

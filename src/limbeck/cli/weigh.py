@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from limbeck.cli.arguments import ROWS, AsJson, Device, Overrides, Seed
+from limbeck.cli.arguments import ROWS, AsJson, Device, Overrides, Seed, Trust
 
 
 Gradients = Literal["auto", "per_sample", "gram", "groups", "probes", "last_layer"]
@@ -34,6 +34,7 @@ def weigh(
     out: Annotated[Path | None, typer.Option(help="Folder for weights.json and figures.")] = None,
     seed: Seed = None,
     device: Device = None,
+    trust: Trust = False,
     as_json: AsJson = False,
 ) -> None:
     """Measure how much distillation a student can use: noise removed against bias added.
@@ -52,5 +53,6 @@ def weigh(
         held_out=held_out == "validation",
         seed=seed,
         device=device,
+        trust=trust,
     )
     run_weigh(wanted, out, as_json=as_json)

@@ -176,7 +176,7 @@ def by_hull(given: Given) -> PIDEstimate:
     }
     return PIDEstimate(
         **found,
-        target_entropy=samples.entropy(given.targets),
+        target_entropy=samples.most_known(given.targets),
         null=_null(given, probes, count),
         rivals=_rivals(given, probes),
         probe_shortfall={
@@ -248,7 +248,7 @@ def _of_table(
     )
     return PIDEstimate(
         **found,
-        target_entropy=samples.entropy(given.targets),
+        target_entropy=samples.most_known(given.targets),
         null={name: table.null[name] for name in ATOMS},
         rivals=cheap,
         probe_shortfall={},
@@ -292,7 +292,7 @@ def by_gaussian(
     }
     return PIDEstimate(
         **atoms,
-        target_entropy=samples.entropy(targets) if targets.dtype.kind in "iu" else None,
+        target_entropy=samples.most_known(targets) if targets.dtype.kind in "iu" else None,
         null={},
         rivals={"cka": linear_cka(teacher, student), **explained},
         probe_shortfall={},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from jaxtyping import Float, Int
@@ -138,5 +140,13 @@ def chosen_rows(rows: int, seed: int) -> Int[np.ndarray, " m"] | slice:
 
 
 def entropy(targets: Int[np.ndarray, " n"]) -> float:
-    """Return H(Y) of the counts with Miller and Madow's correction [bits]."""
+    """Return H(Y) of the counts with Miller and Madow's correction [bits].
+
+    Informations are differences to it, and less biased if it may pass log2 of the classes.
+    """
     return table_entropy(np.bincount(targets), correction="miller-madow")
+
+
+def most_known(targets: Int[np.ndarray, " n"]) -> float:
+    """Return the same, at most log2 of the number of classes that occur [bits]."""
+    return min(entropy(targets), math.log2(len(np.unique(targets))))

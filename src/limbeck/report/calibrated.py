@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -126,6 +127,7 @@ def _of(group: Sequence[RunRecord]) -> list[Mapping[str, Any]]:
 
 def _error(errors: Sequence[float]) -> dict[str, str]:
     estimate = mean_estimate(errors, unit="fraction")
+    estimate = replace(estimate, lower=max(estimate.lower, 0.0))  # no error lies below
     return {"error": number(estimate.value, "accuracy"), "ends": interval(estimate, "accuracy")}
 
 

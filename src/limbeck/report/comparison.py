@@ -258,8 +258,8 @@ def values_of(
         value = record.results.get(moment, {}).get(part, {}).get(metric)
         if record.status != "finished" or value is None or not math.isfinite(value):
             if warnings is not None:
-                what = "has no such result" if record.status == "finished" else record.status
-                warnings.append(f"{name}, seed {record.seed}: {what}; left out of {part} {metric}.")
+                why = _missing(record, metric, moment, part)
+                warnings.append(f"{name}, seed {record.seed}: {why}; left out of {part} {metric}.")
             continue
         if record.seed in found:
             raise ArgumentError(
@@ -268,6 +268,18 @@ def values_of(
             )
         found[record.seed] = value
     return dict(sorted(found.items()))
+
+
+def _missing(record: RunRecord, metric: str, moment: str, part: str) -> str:
+    """Say why a run's result cannot be used: which is missing, or what became of the run."""
+    if record.status != "finished":
+        return f"the run is {record.status}"
+    parts = record.results.get(moment, {})
+    if metric in parts.get(part, {}):
+        return f"its {part} {metric} is {parts[part][metric]}"
+    others = [other for other, found in parts.items() if metric in found]
+    only = f", only {' and '.join(others)} {metric}" if others else ""
+    return f"the run is finished but has no {part} {metric} ({moment.replace('_', ' ')}){only}"
 
 
 def _against(

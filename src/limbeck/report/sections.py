@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,8 @@ from limbeck.report.sentences import what
 
 
 _SHARE = "share "
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_SHOWN = 12  # characters of a digest, as messages about stores have them
 
 
 def common_and_differing(
@@ -95,6 +98,11 @@ def _of_group(records: Sequence[RunRecord]) -> dict[str, str]:
     }
 
 
+def _shortened(text: str) -> str:
+    """Return a digest's first characters, which tell two apart; other text as it is."""
+    return text[:_SHOWN] if _DIGEST.fullmatch(text) else text
+
+
 def _flat(settings: Mapping[str, Any], before: str = "") -> dict[str, str]:
     found: dict[str, str] = {}
     for key, value in settings.items():
@@ -106,5 +114,5 @@ def _flat(settings: Mapping[str, Any], before: str = "") -> dict[str, str]:
         elif isinstance(value, (list, tuple)):
             found[name] = ", ".join(map(str, value))
         else:
-            found[name] = "-" if value is None else str(value)
+            found[name] = "-" if value is None else _shortened(str(value))
     return found

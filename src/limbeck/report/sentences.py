@@ -52,7 +52,7 @@ def interval(estimate: Estimate, metric: str, *, signed: bool = False) -> str:
     if signed:
         return f"[{gain(ends[0], metric)}, {gain(ends[1], metric)}]"
     if is_percent(metric):
-        return f"[{100 * ends[0]:.1f}, {100 * ends[1]:.1f}]"
+        return f"[{100 * ends[0]:.1f}, {100 * ends[1]:.1f}]".replace("-", _MINUS)
     return f"[{ends[0]:.4g}, {ends[1]:.4g}]".replace("-", _MINUS)
 
 

@@ -29,6 +29,7 @@ from limbeck.training.freezing import parts_of, put_to_rest
 from limbeck.training.loop import Loop
 from limbeck.training.options import Options
 from limbeck.training.order import takes_channels_last
+from limbeck.training.overlap import check_overlap
 from limbeck.training.step import Step
 from limbeck.training.teachers import LiveTeacher, teachers_of
 from limbeck.training.terms import Layers, copies, layers_of, loss_of, weights_of
@@ -67,6 +68,7 @@ def assembled(
     device = accelerator.device
     term = None if teacher is None else loss_of(loss, layers, task, seed)
     needed = {who: () if term is None else layers_of(term, who) for who in ("student", "teacher")}
+    shared = check_overlap(data, validation=validation, test=test)  # before rows move to a device
     data = data.to(device)
     student.to(device)
     example = preflight.first_batch(data, device)
@@ -110,7 +112,7 @@ def assembled(
         )
         record.hardware |= {"device": str(device), "processes": accelerator.num_processes}
         findings = _looked_at(step, teachers, [data, validation, test], example, said, record)
-        findings += preflight.check_disk(folder, [student])
+        findings += [*shared, *preflight.check_disk(folder, [student])]
         record.warnings = preflight.settle(findings, force=options.force)
         loop = Loop(
             step,
@@ -227,6 +229,7 @@ def _looked_at(
         if rows is not None:
             findings += preflight.check_labels(rows, classes, step.task)
     assert sets[0] is not None  # the training rows are always there
+    findings += preflight.check_keys(sets[0], example, step.task)
     findings += preflight.check_mixing(sets[0], example, step.weights[0])
     models = {"student": step.student}
     held_out = sets[1] or sets[0]
@@ -250,5 +253,6 @@ def _looked_at(
     findings += found
     record.teacher |= seen
     if not any(finding.level == "error" for finding in findings):
-        findings += preflight.check_gradient(step, example, teachers)
+        unlabelled = preflight.has_no_label(sets[0], example)
+        findings += preflight.check_gradient(step, example, teachers, unlabelled=unlabelled)
     return findings

@@ -33,7 +33,8 @@ def build(name: str, *, seed: int = 0, **kwargs: Any) -> nn.Module:
     Args:
         name: ``zoo:resnet20``, ``binary:resnet20``, ``package.module:callable``, ``timm:name`` or
             ``hf:folder`` (a classifier or causal language model of transformers, read from disk
-            only), ``hf-config:gpt2`` (a new causal language model of any of its types).
+            only), ``hf-config:gpt2`` (a new causal language model of any of its types, or
+            with ``num_labels`` a new classifier).
         seed: Seed of the initial weights.
         kwargs: Passed to whatever builds it.
 
@@ -58,8 +59,10 @@ def build(name: str, *, seed: int = 0, **kwargs: Any) -> nn.Module:
         raise ModelError(
             f"{name}: expected a callable that returns a torch module; got {type(model).__name__}."
         )
-    if source.partition(":")[0] in ("hf", language_models.PREFIX):
-        portable = language_models.described(model)
+    kind = source.partition(":")[0]
+    if kind in ("hf", language_models.PREFIX):
+        # Of a classifier in a folder the folder is kept: its tokenizer lies there.
+        portable = language_models.described(model, classifiers=kind != "hf")
         if portable is not None:
             model.limbeck_source = portable  # type: ignore[assignment]
             return model

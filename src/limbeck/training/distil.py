@@ -12,6 +12,7 @@ from torch import nn
 
 from limbeck.data import Data
 from limbeck.record import RunRecord
+from limbeck.students.card import SHARES, UNITS
 from limbeck.tasks import task_of
 from limbeck.training.accelerating import accelerator_for
 from limbeck.training.assembling import assembled
@@ -28,9 +29,9 @@ from limbeck.training.weighing import Weight
 from limbeck.types import Task
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Result:
-    """What a run gives.
+    """What a run gives; printed, its metrics in a few lines.
 
     Attributes:
         student: The student after the last epoch, or its average where one was asked for, in eval
@@ -42,6 +43,24 @@ class Result:
     student: nn.Module
     record: RunRecord
     folder: Path | None
+
+    def __repr__(self) -> str:
+        """Say how the run ended, its metrics by moment and set with units, and its folder."""
+        record = self.record
+        place = "" if self.folder is None else f", {self.folder}"
+        lines = [f"{record.kind}, seed {record.seed}: {record.status}{place}"]
+        for moment, parts in record.results.items():
+            for part, metrics in parts.items():
+                told = ", ".join(_metric(name, value) for name, value in metrics.items())
+                lines.append(f"{moment.replace('_', ' ')}, {part}: {told}")
+        return "\n".join(lines)
+
+
+def _metric(name: str, value: float) -> str:
+    if name in SHARES:
+        return f"{name} {100 * value:.2f} %"
+    number = f"{value:.0f}" if name == "epoch" else f"{value:.4f}"
+    return f"{name} {number} {UNITS.get(name, '')}".rstrip()
 
 
 def distill(

@@ -1,4 +1,4 @@
-"""Causal language models of transformers: from a folder, or new ones of any architecture."""
+"""Language models and text classifiers of transformers: from a folder, or new ones."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from limbeck.checks import ModelError, check_choice, nearest
 CAUSAL = ("ForCausalLM", "LMHeadModel", "LMHead")
 HEADS = ("causal", "classification")
 PREFIX = "hf-config"
+CLASSIFIER = "ForSequenceClassification"
+_NAMES = ("id2label", "label2id")  # of classes
 NOT_OF_A_NEW_ONE = frozenset({"transformers_version", "architectures", "dtype", "_name_or_path"})
 
 
@@ -42,17 +44,23 @@ def from_folder(transformers: Any, folder: str, head: str | None, **kwargs: Any)
 
 
 def from_config(transformers: Any, name: str, **options: Any) -> nn.Module:
-    """Build a causal language model with initial weights.
+    """Build a causal language model, or a sequence classifier, with initial weights.
 
     Args:
         transformers: The package.
         name: A model type of transformers, such as "gpt2", "llama" or "qwen2", or a folder with
             config.json, whose settings hold where no option says otherwise.
-        options: Settings of its configuration, such as ``vocab_size``.
+        options: Settings of its configuration, such as ``vocab_size``. ``num_labels`` makes it a
+            sequence classifier, as ``head: classification`` does; ``head: causal`` does not.
 
     Raises:
         ModelError: If the type or a setting is unknown.
+        ArgumentError: If there is no such head.
     """
+    head = options.pop("head", None)
+    if head is not None:
+        check_choice(f"{PREFIX}:{name}", "head", head, HEADS)
+    causal = "num_labels" not in options if head is None else head == "causal"
     if (Path(name) / "config.json").is_file():
         settings = _settings_in(Path(name) / "config.json")
         settings = {key: value for key, value in settings.items() if key not in NOT_OF_A_NEW_ONE}
@@ -66,7 +74,7 @@ def from_config(transformers: Any, name: str, **options: Any) -> nn.Module:
             f"such as gpt2, llama or qwen2; got {kind!r}.{nearest(kind, known)}"
         )
     config_class = known[kind]
-    accepted = {*config_class().to_dict(), *config_class.attribute_map}
+    accepted = {*config_class().to_dict(), *config_class.attribute_map, "num_labels"}
     for option in options:
         if option not in accepted:  # transformers would keep it and change nothing
             raise ModelError(
@@ -74,29 +82,37 @@ def from_config(transformers: Any, name: str, **options: Any) -> nn.Module:
                 f"{nearest(option, accepted)}"
             )
     kept = {key: value for key, value in given.items() if key in accepted}
+    if "num_labels" in options:  # names of a folder's classes would overrule their number
+        kept = {key: value for key, value in kept.items() if key not in _NAMES or key in options}
+    kind = "AutoModelForCausalLM" if causal else "AutoModelForSequenceClassification"
     try:
         config = config_class(**_fitting_ids(config_class, kept))
-        model = transformers.AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+        model = getattr(transformers, kind).from_config(config, trust_remote_code=False)
     except (TypeError, ValueError, KeyError, ZeroDivisionError) as problem:
         first = (str(problem) or type(problem).__name__).splitlines()[0]
         raise ModelError(f"{PREFIX}:{name}: could not be built: {first}.") from None
-    return _without_cache(model)
+    return _without_cache(model) if causal else model
 
 
-def described(model: nn.Module) -> dict[str, Any] | None:
+def described(model: nn.Module, *, classifiers: bool = False) -> dict[str, Any] | None:
     """Return a ``limbeck_source`` that needs no folder; None where it is no language model.
+
+    With ``classifiers`` a sequence classifier has one as well.
 
     Weights lie beside it, so what a folder of transformers would be read for is its configuration.
     """
     config = getattr(model, "config", None)
     causal = type(model).__name__.endswith(CAUSAL)
-    if not causal or config is None or not hasattr(config, "to_diff_dict"):
+    classifier = classifiers and type(model).__name__.endswith(CLASSIFIER)
+    if not (causal or classifier) or config is None or not hasattr(config, "to_diff_dict"):
         return None
     settings: dict[str, Any] = json.loads(config.to_json_string(use_diff=True))
     kind = settings.pop("model_type")
     accepted = type(config)().to_dict()
     kept = accepted.keys() - NOT_OF_A_NEW_ONE
     kwargs = {key: value for key, value in settings.items() if key in kept}
+    if classifier:
+        kwargs["num_labels"] = config.num_labels
     return {"builder": f"{PREFIX}:{kind}", "kwargs": kwargs}
 
 

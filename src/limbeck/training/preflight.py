@@ -19,10 +19,11 @@ from limbeck.sources import check_classes
 from limbeck.tasks import Classification
 from limbeck.training.evaluate import outputs_over
 from limbeck.training.teachers import LiveTeacher, with_targets
-from limbeck.types import Batch, Task, Teacher
+from limbeck.types import Batch, Outputs, Task, Teacher
 
 
 _SLICE = 1000  # rows on which a teacher is looked at
+_SUM_TOLERANCE = 1e-4  # by which rows of float32 probabilities may miss one
 
 
 class PreflightError(LimbeckError, ValueError):
@@ -145,8 +146,37 @@ def check_teacher(
     return findings, {"accuracy": accuracy, "rows": float(len(labels))}
 
 
-def check_gradient(step: nn.Module, batch: Batch, teachers: Sequence[Teacher]) -> list[Finding]:
+def check_scores(who: str, said: Outputs, level: Literal["error", "warning"]) -> list[Finding]:
+    """See that a classifier's scores are no probabilities: a second softmax flattens them.
+
+    Rows of logits that each sum to one do not come by chance; a single row might.
+    """
+    scores = said.logits
+    if scores is None or scores.ndim != 2 or min(scores.shape) < 2:
+        return []
+    scores = scores.detach().float()
+    within = bool(((scores >= 0) & (scores <= 1)).all())
+    if not within or float((scores.sum(1) - 1).abs().max()) > _SUM_TOLERANCE:
+        return []
+    return [
+        Finding(
+            level,
+            f"{who}: expected logits; got probabilities: all {len(scores)} rows looked at lie in "
+            "[0, 1] and sum to 1. Remove the model's softmax, or let it return their logarithm.",
+        )
+    ]
+
+
+def check_gradient(
+    step: nn.Module, batch: Batch, teachers: Sequence[Teacher], *, unlabelled: bool = False
+) -> list[Finding]:
     """See that each term reaches the student, in eval mode so that nothing changes.
+
+    Args:
+        step: The student with all terms.
+        batch: Some training rows.
+        teachers: One for each distillation term.
+        unlabelled: Whether no training row has a label, as :func:`has_no_label` says.
 
     Raises:
         ModelError: If no parameter of the student is to be trained.
@@ -161,8 +191,24 @@ def check_gradient(step: nn.Module, batch: Batch, teachers: Sequence[Teacher]) -
     findings = []
     try:
         student = step.capture(batch.inputs)  # type: ignore[operator]
+        own = step.task.loss(student, batch) if unlabelled and not teachers else None  # type: ignore[union-attr,operator]
+        if own is not None and not _reaches(own, parameters):
+            findings.append(
+                Finding(
+                    "error",
+                    "distill: expected labels or a teacher to learn from; got neither, so that no "
+                    "term has a gradient. Give labels or a teacher.",
+                )
+            )
+        if isinstance(step.task, Classification):
+            findings += check_scores("student", student, "error")
         for position, (loss, teacher) in enumerate(zip(step.losses, teachers, strict=True)):  # type: ignore[arg-type]
             said = teacher(batch)
+            if isinstance(step.task, Classification):
+                level = "error" if getattr(loss, "needs_logits", False) else "warning"
+                findings += check_scores(
+                    f"teacher {position}" if position else "teacher", said, level
+                )
             value = loss(student, said, with_targets(batch, said))
             if not isinstance(value, Tensor) or value.ndim:
                 raise ModelError(
@@ -211,6 +257,36 @@ def check_inputs(batch: Batch, models: dict[str, nn.Module]) -> list[Finding]:
             )
         )
     return findings
+
+
+def has_no_label(data: Data, example: Batch) -> bool:
+    """Say whether no row has a label, as far as that can be known without reading every item."""
+    targets = data.targets
+    if targets is None:
+        return example.targets is None
+    if targets.is_floating_point():
+        return bool((targets.isnan() | (targets == -1)).all())
+    return bool((targets < 0).all())
+
+
+def check_keys(data: Data, example: Batch, task: Task) -> list[Finding]:
+    """Find labels under a key of their own, where a dict has none of those that are read."""
+    if example.targets is not None or not isinstance(example.inputs, dict):
+        return []
+    keys = [
+        f"'{key}'"
+        for key, value in example.inputs.items()
+        if value.ndim == 1 and not value.is_floating_point() and value.dtype != torch.bool
+    ]
+    if not keys or not isinstance(task, Classification):
+        return []
+    return [
+        Finding(
+            "warning",
+            f"{data.name}: no row has a label, and key {', '.join(keys)} is taken as an input; "
+            "labels are read from 'labels' or 'label'.",
+        )
+    ]
 
 
 def check_mixing(data: Data, example: Batch, weight: Any) -> list[Finding]:

@@ -96,7 +96,8 @@ def load(folder: Path | str, model: nn.Module | None = None, *, trust: bool = Fa
             raise ModelError(
                 f"{folder}: the folder asks to call {source['builder']}, code that is not "
                 "limbeck's. "
-                "Pass model=..., or trust=True (on the command line: --trust) if you trust it."
+                "Pass model=..., or if you trust it trust=True (on the command line: --trust; in a "
+                "recipe: `trust: true` beside `folder`)."
             )
         model = rebuild(source)
     load_weights(model, folder / WEIGHTS)

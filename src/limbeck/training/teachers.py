@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -90,6 +91,12 @@ def teachers_of(teacher: Any, layers: Sequence[str], **settings: Any) -> list[Te
             found.append(LiveTeacher(one, layers, **settings))
         elif callable(one):
             found.append(cast(Teacher, one))
+        elif isinstance(one, (str, Path)):
+            raise ModelError(
+                f"teacher: expected a torch module or a Teacher; got the path {str(one)!r}. Read a "
+                f"model with limbeck.load({str(one)!r}), a stored teacher with "
+                f"limbeck.TeacherStore.open({str(one)!r})."
+            )
         else:
             raise ModelError(
                 "teacher: expected a torch module, a Teacher (teacher(batch) -> Outputs), "

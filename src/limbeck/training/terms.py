@@ -44,6 +44,7 @@ def loss_of(loss: Any, layers: Layers | None, task: Task, seed: int = 0) -> nn.M
         ArgumentError: If the loss is unknown, does not take these options or layers, or is not
             meant for the task.
     """
+    _check_layers(layers)
     if isinstance(loss, str):
         loss = {"name": loss}
     if isinstance(loss, Mapping):
@@ -113,6 +114,20 @@ def copies(loss: nn.Module | None, teachers: int) -> list[nn.Module]:
     if loss is None:
         return []
     return [loss, *(copy.deepcopy(loss) for _ in range(teachers - 1))]
+
+
+def _check_layers(layers: Any) -> None:
+    """Raise ArgumentError unless layers are None or names by side."""
+    if layers is None:
+        return
+    if isinstance(layers, Mapping):
+        several = [one if isinstance(one, (list, tuple)) else [one] for one in layers.values()]
+        if all(isinstance(name, str) for names in several for name in names):
+            return
+    raise ArgumentError(
+        'distill: expected `layers` as {"student": [...], "teacher": [...]}, each a name or a list '
+        f"of names; got {layers!r}. Say of each network which of its layers are meant."
+    )
 
 
 def _by_name(options: dict[str, Any], layers: Layers | None, seed: int) -> nn.Module:

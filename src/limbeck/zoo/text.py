@@ -66,9 +66,10 @@ def load_text(
 
     A table is CSV with a header or JSON lines (``.csv``, ``.jsonl``, also ``.xz`` or ``.gz``) with
     columns ``text`` and ``label``; other columns are ignored. Labels that are all whole numbers
-    are put in numeric order, others in that of the alphabet. Without a test table 30 % of the rows,
-    stratified by class and always the same ones (seed 0), become the test part; the validation
-    part is then cut from the rest by ``split_seed``.
+    are put in numeric order, others in that of the alphabet. A row whose label is empty (in JSON
+    also null) is unlabelled: it is trained on with target -1, and in no other part. Without a test
+    table 30 % of the labelled rows, stratified by class and always the same ones (seed 0), become
+    the test part; the validation part is then cut from the rest by ``split_seed``.
 
     Args:
         table: The training table, or a folder that holds ``train.csv`` and perhaps ``test.csv``
@@ -95,25 +96,33 @@ def load_text(
     path, test_path = _tables(Path(table), None if test is None else Path(test))
     lines = read_table(path)
     held_out = None if test_path is None else read_table(test_path)
-    names = _class_names([label for _, label in lines])
+    names = _class_names([label for _, label in lines if label])
+    if not names:
+        raise DataError(f"{path}: expected rows with a label; got none. Label some of each class.")
     encode = _encoder(Path(tokenizer), tokens)
     targets = _targets(lines, names, path)
-    rows = torch.arange(len(lines))
+    rows, free = (targets >= 0).nonzero()[:, 0], (targets < 0).nonzero()[:, 0]
     if held_out is None:
-        rows, last = cut(targets, TEST_SHARE, TEST_SEED, "test")
+        stay, away = cut(targets[rows], TEST_SHARE, TEST_SEED, "test")
+        rows, last = rows[stay], rows[away]
         tested = ([lines[i][0] for i in last.tolist()], targets[last])
     else:
         assert test_path is not None  # it was read
-        tested = ([text for text, _ in held_out], _targets(held_out, names, test_path))
+        tested = (
+            [text for text, _ in held_out],
+            _targets(held_out, names, test_path, unlabelled=False),
+        )
     middle = None
     if validation:
         stay, away = cut(targets[rows], validation, split_seed, "validation")
         rows, middle = rows[stay], rows[away]
+    rows = torch.cat([rows, free]).sort().values
     if limit is not None:
         rows = rows[stratified(targets[rows], limit, split_seed, "limit")]
     known = targets[rows]
     if labels is not None:
-        known = hide_labels(known, labels, split_seed)
+        labelled = known >= 0
+        known[labelled] = hide_labels(known[labelled], labels, split_seed)
     name = path.name.partition(".")[0]
 
     def data(texts: list[str], of: Tensor, part: str) -> Data:
@@ -143,7 +152,7 @@ def find_table(folder: Path, part: str) -> Path | None:
 
 
 def read_table(path: Path) -> list[Line]:
-    """Return (text, label) of every row of a table.
+    """Return (text, label) of every row of a table; an empty label is none.
 
     Raises:
         DataError: If it is no table, is damaged, or a line lacks text or label; the line is named.
@@ -200,7 +209,7 @@ def _json_lines(text: str, path: Path) -> Iterator[Line]:
                 f"{type(row).__name__}. Write one object a line."
             )
         _check_columns(list(row), path, number)
-        yield _line(row, path, number)
+        yield _line(row | {"label": "" if row["label"] is None else row["label"]}, path, number)
 
 
 def _check_columns(found: list[str], path: Path, line: int) -> None:
@@ -222,7 +231,7 @@ def _line(row: dict[str, Any], path: Path, number: int) -> Line:
             f"{path}, line {number}: expected as many columns as the header has; got more. Quote "
             "texts that hold commas."
         )
-    if isinstance(label, (bool, float, list, dict)) or label is None or not str(label).strip():
+    if isinstance(label, (bool, float, list, dict)) or label is None:
         raise DataError(
             f"{path}, line {number}: expected a label, a word or a whole number; got {label!r}. "
             "Correct this line."
@@ -237,8 +246,10 @@ def _class_names(labels: list[str]) -> list[str]:
     return sorted(found)
 
 
-def _targets(lines: list[Line], names: list[str], path: Path) -> Tensor:
+def _targets(lines: list[Line], names: list[str], path: Path, *, unlabelled: bool = True) -> Tensor:
     places = {name: place for place, name in enumerate(names)}
+    if unlabelled:
+        places[""] = -1
     for number, (_, label) in enumerate(lines, 1):
         if label not in places:
             raise DataError(

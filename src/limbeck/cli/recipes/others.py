@@ -47,7 +47,29 @@ weight: null                                # null: the published additive combi
 training: {epochs: 60, batch_size: 64, learning_rate: 0.05, patience: 20}
 """
 
-START = {"digits": _DIGITS, "fashion-mnist": _FASHION, "folder": _FOLDER}
+_TEXT = """\
+# Classify texts: a table with columns text and label (docs/text.md), and in the folder `encoder`
+# a model that transformers saved with its tokenizer. The number of classes is the data's.
+# First:  limbeck train RECIPE teacher=null 'student={model: "hf:encoder", num_labels: 2}' \\
+#             training.learning_rate=5e-5 training.epochs=4 out=runs/reviews-teacher
+# Then:   limbeck distill RECIPE --seeds 3
+seed: 0
+out: runs/reviews
+data:
+  module: "limbeck.zoo.text:load_text"
+  options: {table: reviews.csv, tokenizer: encoder, tokens: 64, labels: 1.0}   # or labels: 200
+teacher: {folder: runs/reviews-teacher}     # or {model: "hf:FOLDER"}, of the same tokenizer
+student:                                    # new, like the encoder in all that is not said here
+  model: "hf-config:encoder"
+  num_hidden_layers: 2
+  hidden_size: 64
+  num_attention_heads: 2
+  intermediate_size: 128
+loss: {name: kd, temperature: 2}
+training: {epochs: 10, batch_size: 32, optimizer: adamw, learning_rate: 5e-4, schedule: cosine}
+"""
+
+START = {"digits": _DIGITS, "fashion-mnist": _FASHION, "folder": _FOLDER, "text": _TEXT}
 """The first steps, as texts."""
 
 #: Names in recipes: (as people write it, timm's teacher, timm's student).

@@ -14,6 +14,7 @@ from limbeck.zoo.data.rows import Rows, Source, rows_of
 
 ENDINGS = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
 _GREY = {"1", "L"}
+_PARTS = {"train", "training", "val", "valid", "validation", "test", "testing"}
 
 Labelled = list[tuple[Path, int]]
 
@@ -21,35 +22,52 @@ Labelled = list[tuple[Path, int]]
 def read_image_folder(folder: Path, size: tuple[int, int] | None) -> Source | None:
     """Read ``train/<class>/*``, and ``val`` and ``test`` of the same form where they exist.
 
-    Images are grey if all training images are, else of three colours. All get one size.
+    Without any of these, ``<class>/*`` are training images as in a ``train`` by itself. Images are
+    grey if all training images are, else of three colours. All get one size.
 
     Args:
-        folder: Where ``train`` lies.
+        folder: Where ``train`` lies, or the folders of the classes.
         size: Height and width; None takes the one that most training images have, the larger of
             two that are equally common.
 
     Returns:
-        The images, or None if there is no ``train``.
+        The images, or None if there is neither.
 
     Raises:
         DataError: If an image cannot be read, a part has none, or ``val`` or ``test`` has a class
             that ``train`` has not.
     """
-    if not (folder / "train").is_dir():
-        return None
-    classes = tuple(sorted(path.name for path in _folders(folder / "train")))
-    train = _files(folder / "train", classes)
+    places = {part: folder / part for part in ("train", "val", "test")}
+    if not places["train"].is_dir():
+        if not _is_plain(folder):
+            return None
+        places = {"train": folder}
+    classes = tuple(sorted(path.name for path in _folders(places["train"])))
+    train = _files(places["train"], classes)
     heads = [_head(path) for path, _ in train]
     mode = "L" if all(grey for _, grey in heads) else "RGB"
     if size is None:
         counts = Counter(shape for shape, _ in heads)
         size = max(counts, key=lambda shape: (counts[shape], shape))
     rows = {
-        part: _decoded(_files(folder / part, classes), size, mode, str(folder / part))
-        for part in ("train", "val", "test")
-        if (folder / part).is_dir()
+        part: _decoded(_files(place, classes), size, mode, str(place))
+        for part, place in places.items()
+        if place.is_dir()
     }
     return Source(rows["train"], rows.get("test"), classes, rows.get("val"))
+
+
+def _is_plain(folder: Path) -> bool:
+    """Say whether folders of classes lie right here: images in each, no name of a part of data."""
+    if not folder.is_dir():
+        return False
+    found = _folders(folder)
+    named = {path.name.lower() for path in found} & _PARTS
+    return len(found) > 1 and not named and all(map(_holds_images, found))
+
+
+def _holds_images(folder: Path) -> bool:
+    return any(path.suffix.lower() in ENDINGS for path in folder.iterdir() if path.is_file())
 
 
 def _folders(part: Path) -> list[Path]:

@@ -94,8 +94,9 @@ _KNOWN = {
     "folder": _Known(
         lambda folder: read_image_folder(folder, None),
         CropFlip(4),
-        "train/<class>/<name>.png",
-        "Give each class a folder of its own.",
+        "train/<class>/<name>.png or <class>/<name>.png",
+        "Give each class a folder of its own with its images right in it; all of them under train/ "
+        "where there is val/ or test/, too.",
     ),
     "npz": _Known(
         read_npz,
@@ -130,7 +131,8 @@ def load_dataset(
         folder: Where its files lie. Digits need none. MNIST and Fashion-MNIST: IDX files or
             ``x_train.npy`` and so on, also .gz or .xz. CIFAR: the original archive, binary or
             python, packed or not, or contact sheets. "folder": ``train/<class>/*.png``, perhaps
-            ``val`` and ``test``. "npz": the file itself, or the folder it lies in.
+            ``val`` and ``test``, or ``<class>/*.png`` alone. "npz": the file itself, or the folder
+            it lies in.
         validation: Share of the training rows to validate on, in [0, 1); 0.0 for none.
         split_seed: Decides which rows are validated on, kept by ``limit`` and labelled.
         augment: For the training part: "default" (what is usual for this data set), "none",
