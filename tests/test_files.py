@@ -23,6 +23,15 @@ def test_written_whole_into_a_new_folder(tmp_path):
     assert left_in(path.parent) == ["record.json"]
 
 
+def test_all_files_have_the_mode_of_any_other(tmp_path):
+    """Also what a writer hides from others, as safetensors does."""
+    (tmp_path / "plain").touch()
+    with atomic(tmp_path / "weights") as aside:
+        aside.write_text("x")
+        aside.chmod(0o600)
+    assert (tmp_path / "weights").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
 def test_a_reader_sees_the_old_file_while_the_new_one_is_written(tmp_path):
     path = tmp_path / "x"
     write_text(path, "old")

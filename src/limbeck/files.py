@@ -11,6 +11,10 @@ from pathlib import Path
 from limbeck.checks import StorageError
 
 
+_UMASK = os.umask(0)  # it can only be read by setting it
+os.umask(_UMASK)
+
+
 @contextlib.contextmanager
 def atomic(path: Path) -> Generator[Path]:
     """Give a temporary path beside ``path``; rename it into place when the block succeeds.
@@ -26,6 +30,7 @@ def atomic(path: Path) -> Generator[Path]:
         yield aside
         with aside.open("rb+") as written:
             os.fsync(written.fileno())
+        aside.chmod(0o666 & ~_UMASK)  # safetensors hides what it writes from others
         aside.replace(path)
         _sync_folder(path.parent)
     except OSError as problem:

@@ -9,7 +9,7 @@ import torch
 from limbeck import pid_from_posteriors
 from limbeck.estimates import Estimate
 from limbeck.training.own_scores import gap_of
-from limbeck.training.verdict import BY_SCORES, reason_of, verdict_of
+from limbeck.training.verdict import reason_of, verdict_of
 
 
 ROWS = 400
@@ -59,12 +59,22 @@ def test_bits_decide_where_the_gap_is_nothing(estimates):
 
 def test_bits_decide_where_there_are_no_scores(estimates):
     assert verdict_of(estimates["distil"], None) == "distil"
-    assert reason_of("distil", None) == "the teacher knows what the student lacks"
+    assert reason_of(estimates["distil"], None) == "the teacher knows what the student lacks"
 
 
-def test_every_verdict_has_its_reason():
-    for word, text in BY_SCORES.items():
-        assert reason_of(word, gap(0.0, 0.0)) == text
+@pytest.mark.parametrize(
+    ("bits", "ends", "words"),
+    [
+        ("done", (0.1, 0.3), "the teacher's own scores are better"),
+        ("done", (-0.3, -0.1), "the student's own scores are better"),
+        ("done", (-0.3, 0.3), "open whose own scores are better"),
+        ("done", (-0.01, 0.01), "as good, and it knows what the teacher knows"),
+        ("nothing to distil", (-0.01, 0.01), "they share little"),
+        ("distil", (-0.01, 0.01), "but the teacher knows bits that the student lacks"),
+    ],
+)
+def test_every_verdict_has_its_reason(estimates, bits, ends, words):
+    assert words in reason_of(estimates[bits], gap(*ends))
 
 
 def test_the_interval_is_of_the_pairs():

@@ -54,7 +54,7 @@ def print_measurement(measurement: Measurement, where: str) -> None:
         if gap is not None:
             ends = f"{gap.value:+.2f} [{gap.lower:+.2f}, {gap.upper:+.2f}] bits"
             show.say(f"cross-entropy gap of their own scores: {ends}")
-        show.say(f"{verdict}: {reason_of(verdict, gap)}")
+        show.say(f"{verdict}: {reason_of(entries[0].estimate, gap)}")
 
 
 def _warnings(entries: Sequence[Entry]) -> list[str]:

@@ -50,7 +50,7 @@ class Entry:
         lines = [f"{self.title}, n = {self.estimate.unique_teacher.n}", *self.estimate.lines()]
         if self.gap is not None:
             lines.append(f"{'cross-entropy gap of own scores':38}{self.gap}")
-        lines.append(f"{self.verdict}: {reason_of(self.verdict, self.gap)}")
+        lines.append(f"{self.verdict}: {reason_of(self.estimate, self.gap)}")
         return "\n".join([*lines, *(f"warning: {text}" for text in self.estimate.warnings)])
 
     @property

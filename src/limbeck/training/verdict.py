@@ -13,9 +13,11 @@ BY_SCORES = {
     "do not distil": "the student's own scores are better than the teacher's on these rows",
     "done": "the student's own scores are as good, and it knows what the teacher knows",
     "nothing to distil": "neither network's scores are better, and they share little",
-    "cannot tell": "whose own scores are better is open at this number of rows, or neither's are "
-    "while the teacher knows bits that the student lacks",
+    "cannot tell": "it is open whose own scores are better at this number of rows",
 }
+_EQUAL = (
+    "neither network's own scores are better, but the teacher knows bits that the student lacks"
+)
 
 
 def verdict_of(estimate: PIDEstimate, gap: Estimate | None) -> str:
@@ -29,18 +31,25 @@ def verdict_of(estimate: PIDEstimate, gap: Estimate | None) -> str:
         estimate: The decomposition [bits].
         gap: The student's cross-entropy less the teacher's, with its interval [bits].
     """
+    return _judged(estimate, gap)[0]
+
+
+def reason_of(estimate: PIDEstimate, gap: Estimate | None) -> str:
+    """Return why, in one line."""
+    return _judged(estimate, gap)[1]
+
+
+def _judged(estimate: PIDEstimate, gap: Estimate | None) -> tuple[str, str]:
+    word = estimate.verdict
     if gap is None or estimate.target_entropy is None:
-        return estimate.verdict
+        return word, VERDICTS[word]
     little = NEGLIGIBLE * estimate.target_entropy
     if gap.lower > little:
-        return "distil"
-    if gap.upper < -little:
-        return "do not distil"
-    if gap.lower < -little or gap.upper > little:
-        return "cannot tell"
-    return "cannot tell" if estimate.verdict == "distil" else estimate.verdict
-
-
-def reason_of(verdict: str, gap: Estimate | None) -> str:
-    """Return why, in one line."""
-    return VERDICTS[verdict] if gap is None else BY_SCORES[verdict]
+        word = "distil"
+    elif gap.upper < -little:
+        word = "do not distil"
+    elif gap.lower < -little or gap.upper > little:
+        word = "cannot tell"
+    elif word in ("distil", "cannot tell"):
+        return "cannot tell", _EQUAL if word == "distil" else VERDICTS[word]
+    return word, BY_SCORES[word]
