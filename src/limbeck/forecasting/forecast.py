@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
@@ -195,17 +194,8 @@ class _Asked:
         module = guide.given
         if isinstance(module, (str, Path)):
             module = load(module, trust=guide.trust)
-        elif isinstance(module, nn.Module) and self._pilot_moves_teachers:
-            module = copy.deepcopy(module)
         with in_eval(module, self.device):
             yield module
-
-    @property
-    def _pilot_moves_teachers(self) -> bool:
-        """Whether a pilot changes where a teacher is, or the type of its weights."""
-        settings = self.budget.settings
-        moved = settings["teacher_device"] is not None or settings["teacher_precision"] != "fp32"
-        return self.pilot and moved
 
     def _check_teacher(self, name: str, module: Any) -> None:
         classes = classes_of(module, name, self.validation, self.device)
