@@ -192,3 +192,10 @@ def test_without_seeds_in_common_there_is_no_difference():
     assert found.row("kd").difference is None
     with pytest.raises(ArgumentError, match="seeds in common"):
         paired_difference({1: 0.6}, {0: 0.5}, unit="fraction")
+
+
+def test_equal_differences_conclude_nothing():
+    """Two seeds that differ by the same single row of 60 have no scatter to judge by."""
+    found = paired_difference({0: 38 / 60, 1: 37 / 60}, {0: 37 / 60, 1: 36 / 60}, unit="fraction")
+    assert (found.wins, found.pairs) == (2, 2)
+    assert found.verdict == "inconclusive"

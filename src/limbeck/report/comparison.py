@@ -30,8 +30,8 @@ class Difference:
     Attributes:
         estimate: Mean of (method - control) over the paired seeds, in the metric's unit; above zero
             means more, which is not always better.
-        verdict: "better" or "worse" if the interval excludes zero, "inconclusive" if it does not,
-            "unresolved" where fewer than two pairs leave no interval.
+        verdict: "better" or "worse" if the interval excludes zero, "inconclusive" if it does not
+            or has no width, "unresolved" where fewer than two pairs leave no interval.
         wins: Pairs in which the method did better; ties are no wins.
         pairs: How many seeds both have.
     """
@@ -308,6 +308,8 @@ def _verdict(estimate: Estimate, sign: int) -> Verdict:
         return "unresolved"
     if estimate.lower <= 0 <= estimate.upper:
         return "inconclusive"
+    if np.isclose(estimate.lower, estimate.upper, rtol=1e-9, atol=0.0):
+        return "inconclusive"  # few rows give the same difference by chance; no scatter is known
     return "better" if sign * estimate.value > 0 else "worse"
 
 
